@@ -1,0 +1,18 @@
+"""Multi-ResNets: U-Nets with a parameter-free Haar encoder (arXiv 2305.19638)."""
+
+from multiresnet import spaces as spaces
+from multiresnet import testing as testing
+from multiresnet.blocks import Level as Level
+from multiresnet.budget import count_macs as count_macs
+from multiresnet.budget import count_parameters as count_parameters
+from multiresnet.budget import match_budget as match_budget
+from multiresnet.models import MultiResNet as MultiResNet
+from multiresnet.models import ResidualUNet as ResidualUNet
+from multiresnet.paper import fold_tiled_skips as fold_tiled_skips
+from multiresnet.preconditioned import Preconditioned as Preconditioned
+from multiresnet.spaces.transform import haar_analysis as haar_analysis
+from multiresnet.spaces.transform import haar_pyramid as haar_pyramid
+from multiresnet.spaces.transform import haar_synthesis as haar_synthesis
+from multiresnet.unet import UNet as UNet
+
+__version__ = "0.1.0"

@@ -1,0 +1,85 @@
+"""Errors at the door: what came, what was wanted, how to fix it."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def explain_typos(function: Callable[P, R]) -> Callable[P, R]:
+    """Let an unknown keyword argument raise a ``TypeError`` that names the closest known one."""
+    known = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(f"unknown argument {name!r}{closest(name, known)}; known: {', '.join(known[1:])}")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def closest(name: str, options: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)``, or nothing where no option is near."""
+    match = difflib.get_close_matches(name.lower(), list(options), 1, 0.5)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def check_choice(name: str, value: object, options: Iterable[str]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of ``options``."""
+    options = list(options)
+    if value not in options:
+        raise ValueError(f"{name}={value!r} is unknown{closest(str(value), options)}; choose from {', '.join(options)}")
+
+
+def check_positive(**values: int) -> None:
+    """Raise ``ValueError`` unless all values are integers >= 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+
+
+def check_input(x: Tensor, *, in_channels: int, spatial_dims: int, dtype: torch.dtype | None) -> None:
+    """Raise unless ``x`` is a floating (N, in_channels, *spatial) tensor of the model's type (any type under autocast)."""
+    if isinstance(x, torch.fx.Proxy):
+        return
+    wanted = f"(N, {in_channels}, {', '.join('DHW'[-spatial_dims:])})"
+    shape = tuple(x.shape)
+    if x.ndim != spatial_dims + 2:
+        hint = "; add the batch dimension: x.unsqueeze(0)" if x.ndim == spatial_dims + 1 else ""
+        if x.ndim == spatial_dims + 3:
+            hint = "; fold the extra axis into the batch or the channels: x.flatten(1, 2)"
+        raise ValueError(f"expected rank {spatial_dims + 2}, {wanted}; got rank {x.ndim}, shape {shape}{hint}")
+    if x.shape[1] != in_channels:
+        if x.shape[-1] == in_channels:
+            raise ValueError(f"expected {wanted}; got {shape}, which looks channels-last: use x.movedim(-1, 1)")
+        raise ValueError(f"model built for in_channels={in_channels}, got {x.shape[1]} channels in shape {shape}")
+    if not x.is_floating_point():
+        raise TypeError(f"expected a floating point tensor, got {x.dtype}; for 8-bit images use x.float() / 255")
+    if dtype is not None and x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(
+            f"the input is {x.dtype}, the model's weights are {dtype}; "
+            f"convert one of them: x.to({dtype}) or model.to({x.dtype})"
+        )
+
+
+def check_emb(emb: Tensor | None, *, emb_channels: int, batch: int) -> None:
+    """Raise ``ValueError`` unless ``emb`` is (N, emb_channels), or absent from a model built without conditioning."""
+    if emb is None and emb_channels:
+        raise ValueError(f"the model was built with emb_channels={emb_channels}: call model(x, emb), emb of shape (N, {emb_channels})")
+    if emb is None:
+        return
+    if not emb_channels:
+        raise ValueError("got emb, but the model was built without conditioning; build it with emb_channels=emb.shape[1]")
+    if emb.ndim != 2 or emb.shape[1] != emb_channels or emb.shape[0] != batch:
+        raise ValueError(f"expected emb of shape (N, emb_channels) = ({batch}, {emb_channels}), got {tuple(emb.shape)}")

@@ -1,0 +1,289 @@
+"""The two networks that users build: a Multi-ResNet, and the residual U-Net with a learned encoder to compare it with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import nn
+
+from multiresnet import paper
+from multiresnet.blocks import Activation, AddMerge, BlockName, ConcatMerge, Head, Level, MergeName, Norm
+from multiresnet.checks import check_choice, check_positive, closest, explain_typos
+from multiresnet.encoders import SKIPS, LearnedEncoder, Pyramid, SkipName
+from multiresnet.spaces import Haar
+from multiresnet.spaces.base import Space
+from multiresnet.unet import DecoderLevel, Restrict, StrictLevel, Sweep, UNet
+
+Blocks = Sequence[int] | Sequence[Sequence[int]]
+
+
+class MultiResNet(UNet):
+    """U-Net whose encoder is a parameter-free Haar pyramid and whose decoder is a ResNet (paper A, definition 3).
+
+    Per-level tuples run from fine to coarse; their length is the number of levels, each halving the one before.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        space: what the fields are; ``None`` is ``Haar(2, "zeros")``. It fixes dimension, boundary and per-axis halving.
+        channels: width of each level; multiples of 16 are fast.
+        num_blocks: blocks of each level, or one such tuple for each sweep.
+        patch_levels: Haar levels above the finest one: the network runs at 2**-patch_levels resolution on Haar coefficients
+            and predicts coefficients. 0 runs at full resolution.
+        skip: what a level sees of the input: ``"approximation"``, ``"detail"``, ``"packet"`` or ``"scattering"``
+            (:class:`multiresnet.encoders.Pyramid`).
+        sweeps: coarse-to-fine passes; from the second on they start from the pooled features of the one before.
+        merge: how the coarse state meets the skip: ``"add"``, ``"concat"``, or ``"strict"``, where only the coarse *output*
+            is passed on: U_i = R_pre + R with R_pre = embed(U_(i-1)), equal at the start (definition 2; ``patch_levels=0``).
+        norm: ``None``, ``"group"``, ``"batch"``, ``"instance"``, ``"layer"``, or a function of the number of channels. Without
+            a norm keep the learning rate at or below 3e-3, with warm-up.
+        activation: a ``torch.nn`` class, its name, or a function of a tensor.
+        block: ``"residual"``, ``"attention"`` or ``"transformer"``; one for all levels or one for each.
+        emb_channels: length of the conditioning vector ``emb``, 0 for none.
+        delta: predict the change: add the last ``out_channels`` channels of the input to the output.
+
+    Shape:
+        (N, in_channels, *spatial), optionally emb (N, emb_channels) -> (N, out_channels, *spatial), any spatial size >= 1.
+
+    Raises:
+        ValueError: tuples of different lengths, zero channels, an unknown name, a strict model with patches or sweeps.
+        TypeError: an unknown argument.
+
+    Example:
+        >>> import torch
+        >>> net = MultiResNet(3, 1, space=Haar(2, "periodic"), channels=(16, 32, 32), num_blocks=1)
+        >>> net(torch.zeros(2, 3, 37, 50)).shape
+        torch.Size([2, 1, 37, 50])
+        >>> [tuple(y.shape[2:]) for y in net.forward_resolutions(torch.zeros(2, 3, 37, 50))]
+        [(10, 13), (19, 25), (37, 50)]
+    """
+
+    @explain_typos
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        space: Space | None = None,
+        channels: Sequence[int] = (32, 64, 64, 96),
+        num_blocks: int | Blocks = (2, 3, 2, 2),
+        patch_levels: int = 1,
+        skip: SkipName = "detail",
+        sweeps: int = 1,
+        merge: MergeName = "add",
+        norm: Norm = None,
+        activation: Activation = nn.GELU,
+        block: BlockName | Sequence[BlockName] = "residual",
+        emb_channels: int = 0,
+        delta: bool = False,
+    ) -> None:
+        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        check_choice("skip", skip, SKIPS)
+        space = space if space is not None else Haar(2)
+        levels = make_levels(channels, num_blocks, block, sweeps)
+        check_widths(in_channels, out_channels, patch_levels, emb_channels)
+        depth = patch_levels + len(levels[0]) - 1
+        encoder = Pyramid(space, in_channels, depth=depth, patch_levels=patch_levels, skip=skip)
+        super().__init__(
+            **decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=True),
+            delta=check_delta(delta, in_channels, out_channels),
+        )
+        self.config = {"build": "MultiResNet", **arguments}
+
+    @classmethod
+    def paper(
+        cls, in_channels: int, out_channels: int, *, hidden_channels: int = 64, extra_blocks: int = 3, space: Space | None = None
+    ) -> MultiResNet:
+        """The layout of the paper's code with exactly its parameter count: see :func:`multiresnet.paper.parts`.
+
+        Args:
+            in_channels: channels of the input.
+            out_channels: channels of the output.
+            hidden_channels: width of the finest of five levels; each coarser one doubles it.
+            extra_blocks: residual blocks added to each decoder level; 3 restores the encoder's parameters.
+            space: as in the class; ``None`` is ``Haar(2, "zeros")``, the paper's.
+
+        Example:
+            >>> sum(p.numel() for p in MultiResNet.paper(12, 3, extra_blocks=0).parameters())
+            15719811
+        """
+        check_positive(in_channels=in_channels, out_channels=out_channels, hidden_channels=hidden_channels)
+        net = cls.__new__(cls)
+        UNet.__init__(net, **paper.parts(space or Haar(2), in_channels, out_channels, hidden_channels, extra_blocks, learned=False))
+        arguments = {"hidden_channels": hidden_channels, "extra_blocks": extra_blocks, "space": space}
+        net.config = {"build": "MultiResNet.paper", "in_channels": in_channels, "out_channels": out_channels, **arguments}
+        return net
+
+
+class ResidualUNet(UNet):
+    """The same recursion with a learned encoder: a classical residual U-Net, and the baseline to beat.
+
+    Every argument means what it means in :class:`MultiResNet`; there is no ``skip``, because the skips are learned features.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        space: as in :class:`MultiResNet`.
+        channels: width of each level, fine to coarse, of encoder and decoder.
+        num_blocks: decoder blocks of each level, or one such tuple for each sweep.
+        encoder_blocks: encoder blocks of each level; ``None`` takes as many as the (first) decoder sweep has.
+        patch_levels: as in :class:`MultiResNet`.
+        sweeps: as in :class:`MultiResNet`.
+        merge: as in :class:`MultiResNet`.
+        norm: as in :class:`MultiResNet`.
+        activation: as in :class:`MultiResNet`.
+        block: as in :class:`MultiResNet`.
+        emb_channels: as in :class:`MultiResNet`; the encoder is conditioned too.
+        delta: as in :class:`MultiResNet`.
+
+    Example:
+        >>> import torch
+        >>> ResidualUNet(3, 1, channels=(16, 32, 32), num_blocks=1)(torch.zeros(2, 3, 37, 50)).shape
+        torch.Size([2, 1, 37, 50])
+    """
+
+    @explain_typos
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        space: Space | None = None,
+        channels: Sequence[int] = (32, 64, 64, 96),
+        num_blocks: int | Blocks = (1, 1, 1, 1),
+        encoder_blocks: int | Sequence[int] | None = None,
+        patch_levels: int = 1,
+        sweeps: int = 1,
+        merge: MergeName = "add",
+        norm: Norm = "group",
+        activation: Activation = nn.GELU,
+        block: BlockName | Sequence[BlockName] = "residual",
+        emb_channels: int = 0,
+        delta: bool = False,
+    ) -> None:
+        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        space = space if space is not None else Haar(2)
+        levels = make_levels(channels, num_blocks, block, sweeps)
+        check_widths(in_channels, out_channels, patch_levels, emb_channels)
+        encoder = LearnedEncoder(
+            space,
+            in_channels,
+            levels[0] if encoder_blocks is None else make_levels(channels, encoder_blocks, block, 1)[0],
+            patch_levels=patch_levels,
+            norm=norm,
+            activation=activation,
+            emb_channels=emb_channels,
+        )
+        super().__init__(
+            **decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=False),
+            delta=check_delta(delta, in_channels, out_channels),
+        )
+        self.config = {"build": "ResidualUNet", **arguments}
+
+    @classmethod
+    def paper(
+        cls, in_channels: int, out_channels: int, *, hidden_channels: int = 64, extra_blocks: int = 0, space: Space | None = None
+    ) -> ResidualUNet:
+        """The paper's residual U-Net; arguments as in :meth:`MultiResNet.paper`.
+
+        Example:
+            >>> sum(p.numel() for p in ResidualUNet.paper(12, 3).parameters())
+            34531971
+        """
+        check_positive(in_channels=in_channels, out_channels=out_channels, hidden_channels=hidden_channels)
+        net = cls.__new__(cls)
+        UNet.__init__(net, **paper.parts(space or Haar(2), in_channels, out_channels, hidden_channels, extra_blocks, learned=True))
+        arguments = {"hidden_channels": hidden_channels, "extra_blocks": extra_blocks, "space": space}
+        net.config = {"build": "ResidualUNet.paper", "in_channels": in_channels, "out_channels": out_channels, **arguments}
+        return net
+
+
+def make_levels(
+    channels: Sequence[int], num_blocks: int | Blocks, block: BlockName | Sequence[BlockName], sweeps: int
+) -> list[list[Level]]:
+    """One list of levels, fine to coarse, for each sweep."""
+    check_positive(sweeps=sweeps, levels=len(channels))
+    count = len(channels)
+    kinds = [block] * count if isinstance(block, str) else list(block)
+    rows: list[Any] = [num_blocks] if isinstance(num_blocks, int) else list(num_blocks)
+    if all(isinstance(n, int) for n in rows):
+        rows = [rows * count if isinstance(num_blocks, int) else rows] * sweeps
+    if len(rows) != sweeps:
+        raise ValueError(f"num_blocks has {len(rows)} rows for sweeps={sweeps}; give one row for each sweep, or one for all")
+    for name, values in (("block", kinds), *(("num_blocks", row) for row in rows)):
+        if len(values) != count:
+            raise ValueError(f"{name} has {len(values)} entries for the {count} levels of channels={tuple(channels)}")
+    return [[Level(c, n, kind) for c, n, kind in zip(channels, row, kinds)] for row in rows]
+
+
+def check_widths(in_channels: int, out_channels: int, patch_levels: int, emb_channels: int) -> None:
+    check_positive(in_channels=in_channels, out_channels=out_channels)
+    for name, value in (("patch_levels", patch_levels), ("emb_channels", emb_channels)):
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+
+
+def check_delta(delta: bool, in_channels: int, out_channels: int) -> bool:
+    if delta and out_channels > in_channels:
+        raise ValueError(
+            f"delta=True adds the last out_channels={out_channels} channels of the input, which has in_channels={in_channels}"
+        )
+    return delta
+
+
+def decoder_parts(
+    space: Space,
+    encoder: Pyramid | LearnedEncoder,
+    sweeps: Sequence[Sequence[Level]],
+    out_channels: int,
+    merge: MergeName,
+    norm: Norm,
+    activation: Activation,
+    emb_channels: int,
+    *,
+    lift: bool,
+) -> dict[str, Any]:
+    """Sweeps, restrictions and heads, shared by both networks; ``lift``: the first skips are raw."""
+    check_choice("merge", merge, ("add", "concat", "strict"))
+    strict, depth, patch_levels = merge == "strict", encoder.depth, encoder.patch_levels
+    if strict and (patch_levels or len(sweeps) > 1):
+        raise ValueError(
+            f'merge="strict" works on the output itself: it needs patch_levels=0 and sweeps=1, got {patch_levels} and {len(sweeps)}'
+        )
+    kind = {"add": AddMerge, "concat": ConcatMerge, "strict": ConcatMerge}[merge]
+    built = []
+    for number, levels in enumerate(sweeps):
+        modules: list[nn.Module] = []
+        coarse_channels: int | None = None
+        for i, level in enumerate(reversed(levels)):
+            merged = kind(
+                space,
+                depth - i,
+                coarse_channels=coarse_channels,
+                skip_channels=level.channels if number else encoder.channels(depth - i),
+                channels=level.channels,
+                lift=lift and number == 0,
+            )
+            blocks = level.build(space, norm, activation, emb_channels)
+            if strict:
+                head = Head(space, depth - i, level.channels, out_channels, patch_levels=0, activation=activation)
+                modules.append(StrictLevel(space, depth - i, merged, blocks, head, coarsest=i == 0))
+            else:
+                modules.append(DecoderLevel(merged, blocks))
+            coarse_channels = out_channels if strict else level.channels
+        built.append(Sweep(modules))
+    widths = [level.channels for level in reversed(sweeps[0])]
+    heads = [
+        Head(space, depth - i, width, out_channels, patch_levels=patch_levels, activation=activation)
+        for i, width in enumerate(widths)
+    ]
+    return {
+        "space": space,
+        "encoder": encoder,
+        "sweeps": built,
+        "restricts": [Restrict(space, patch_levels, widths) for _ in sweeps[1:]],
+        "heads": [] if strict else heads,
+        "out_channels": out_channels,
+        "emb_channels": emb_channels,
+    }

@@ -1,0 +1,103 @@
+"""Models on disk: a JSON config that rebuilds the model and safetensors weights. No pickle, no download."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from multiresnet import spaces
+from multiresnet.spaces.base import Space
+
+if TYPE_CHECKING:
+    from multiresnet.unet import UNet
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+M = TypeVar("M", bound="UNet")
+
+
+def to_json(value: Any) -> Any:
+    """A constructor argument as plain JSON: spaces as ``{class: arguments}``, torch activations by name."""
+    if isinstance(value, Space):
+        return value.config()
+    if isinstance(value, type) and getattr(nn, value.__name__, None) is value:
+        return value.__name__
+    if getattr(value, "__module__", "") in ("torch.nn.functional", "torch._C._nn"):
+        return {"functional": value.__name__}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(
+        f"{value!r} cannot be written to {CONFIG}; build the model with a torch.nn activation class or its name, "
+        "and with a named norm, or save the weights yourself with safetensors"
+    )
+
+
+def from_json(value: Any) -> Any:
+    """Inverse of :func:`to_json`."""
+    if isinstance(value, list):
+        return tuple(from_json(item) for item in value)
+    if isinstance(value, dict):
+        [(name, arguments)] = value.items()
+        if name == "functional":
+            return getattr(nn.functional, arguments)
+        return getattr(spaces, name)(**{key: from_json(item) for key, item in arguments.items()})
+    return value
+
+
+def save(model: UNet, folder: str) -> None:
+    """Write both files, each whole or not at all."""
+    from safetensors.torch import save_model
+
+    if not model.config:
+        raise ValueError("a stage, or a UNet assembled from parts, has no config; save the model that it belongs to")
+    config = {"build": model.config["build"], **{k: to_json(v) for k, v in model.config.items() if k != "build"}}
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    _replace(path / WEIGHTS, lambda temporary: save_model(model, str(temporary)))
+    _replace(path / CONFIG, lambda temporary: temporary.write_text(json.dumps(config, indent=2) + "\n"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(cls: type[M], folder: str) -> M:
+    """Rebuild the model from its config and load its weights, strictly."""
+    from safetensors.torch import load_model
+
+    path = Path(folder)
+    for name in (CONFIG, WEIGHTS):
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"no {name} in {folder!r}; give a folder written by save_pretrained (nothing is downloaded)")
+    arguments = json.loads((path / CONFIG).read_text())
+    name, _, layout = arguments.pop("build").partition(".")
+    if name != cls.__name__:
+        raise ValueError(f"{folder!r} holds a {name}, not a {cls.__name__}; load it with multiresnet.{name}.from_pretrained")
+    build: Callable[..., M] = getattr(cls, layout) if layout else cls
+    model = build(**{key: from_json(value) for key, value in arguments.items()})
+    dtype = _dtype(path / WEIGHTS)
+    load_model(model.to(dtype), str(path / WEIGHTS))
+    return model
+
+
+def _dtype(path: Path) -> torch.dtype:
+    from safetensors import safe_open
+
+    with safe_open(str(path), "pt") as tensors:  # type: ignore[no-untyped-call]
+        for key in tensors.keys():
+            tensor: torch.Tensor = tensors.get_tensor(key)
+            if tensor.is_floating_point():
+                return tensor.dtype
+    return torch.get_default_dtype()
