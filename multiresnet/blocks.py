@@ -25,7 +25,7 @@ _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class Function(nn.Module):
-    """A plain function such as ``torch.nn.functional.gelu`` as a module."""
+    """A plain function such as `torch.nn.functional.gelu` as a module."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Function(nn.Module):
 
 
 def make_activation(activation: Activation) -> nn.Module:
-    """Module of an activation: a class (``nn.GELU``), its name (``"GELU"``), or a function of a tensor (``F.gelu``)."""
+    """Module of an activation: a class (`nn.GELU`), its name (`"GELU"`), or a function of a tensor (`F.gelu`)."""
     if isinstance(activation, str):
         names = [name for name in nn.modules.activation.__all__ if name != "MultiheadAttention"]
         check_choice("activation", activation, names)
@@ -49,10 +49,10 @@ def make_activation(activation: Activation) -> nn.Module:
 
 
 def make_norm(norm: Norm, channels: int, spatial_dims: int) -> nn.Module:
-    """Normalisation over (N, channels, *spatial). All but ``"batch"`` work on a batch of 1 with a single cell.
+    """Normalisation over (N, channels, *spatial). All but `"batch"` work on a batch of 1 with a single cell.
 
-    ``"group"`` takes 4 groups, or the largest smaller number that divides the channels; ``"layer"`` is one group,
-    ``"instance"`` one group for each channel.
+    `"group"` takes 4 groups, or the largest smaller number that divides the channels; `"layer"` is one group,
+    `"instance"` one group for each channel.
     """
     if norm is None:
         return nn.Identity()
@@ -66,7 +66,7 @@ def make_norm(norm: Norm, channels: int, spatial_dims: int) -> nn.Module:
 
 
 class FiLM(nn.Module):
-    """Scale and shift of every channel by a linear map of ``emb``; the identity at the start and without ``emb``."""
+    """Scale and shift of every channel by a linear map of `emb`; the identity at the start and without `emb`."""
 
     def __init__(self, channels: int, emb_channels: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class FiLM(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """``h + W2 act(FiLM(norm(W1 act(norm(h)))))``: pre-activation, 3-wide convolutions, W2 zero at the start."""
+    """`h + W2 act(FiLM(norm(W1 act(norm(h)))))`: pre-activation, 3-wide convolutions, W2 zero at the start."""
 
     radius: int | None = 2  # cells that an output cell sees on each side
 
@@ -102,7 +102,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """``h + W_o softmax(q k^T / sqrt(c)) v`` over all cells, heads of about 32 channels, W_o zero at the start.
+    """`h + W_o softmax(q k^T / sqrt(c)) v` over all cells, heads of about 32 channels, W_o zero at the start.
 
     Memory and time are quadratic in the number of cells: meant for the coarse levels.
     """
@@ -126,7 +126,7 @@ class SelfAttention(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """``h + W2 act(FiLM(W1 norm(h)))`` in every cell, four times as wide inside, W2 zero at the start."""
+    """`h + W2 act(FiLM(W1 norm(h)))` in every cell, four times as wide inside, W2 zero at the start."""
 
     radius: int | None = 0
 
@@ -151,7 +151,7 @@ class Level:
     Args:
         channels: width, preferably a multiple of 16 (odd widths run at half the speed).
         num_blocks: blocks in a row, >= 0.
-        block: ``"residual"``; ``"attention"``, a residual block followed by self-attention; or ``"transformer"``,
+        block: `"residual"`; `"attention"`, a residual block followed by self-attention; or `"transformer"`,
             self-attention followed by a perceptron.
     """
 
@@ -179,9 +179,9 @@ class Level:
 
 
 class AddMerge(nn.Module):
-    """``h = lift(skip) + embed(W w)``: the coarse state is mixed before it is embedded, where that is cheapest.
+    """`h = lift(skip) + embed(W w)`: the coarse state is mixed before it is embedded, where that is cheapest.
 
-    A raw skip is lifted by a 3-wide convolution; learned features (``lift=False``) are added as they are.
+    A raw skip is lifted by a 3-wide convolution; learned features (`lift=False`) are added as they are.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class AddMerge(nn.Module):
 
 
 class ConcatMerge(nn.Module):
-    """``h = W [skip, embed(w)]`` with a 3-wide convolution, the classical U-Net's merge."""
+    """`h = W [skip, embed(w)]` with a 3-wide convolution, the classical U-Net's merge."""
 
     radius = 1
 
@@ -218,11 +218,11 @@ class ConcatMerge(nn.Module):
 
 
 class Head(nn.Module):
-    """``act``, a 3-wide convolution to Haar coefficients of ``patch_levels`` levels, and their synthesis.
+    """`act`, a 3-wide convolution to Haar coefficients of `patch_levels` levels, and their synthesis.
 
     Shape:
-        (N, channels, *sizes[0]) -> (N, out_channels, *sizes[-1]); ``sizes`` are the grids from this level to the finer one
-        that it predicts, ``patch_levels + 1`` of them.
+        (N, channels, *sizes[0]) -> (N, out_channels, *sizes[-1]); `sizes` are the grids from this level to the finer
+        one that it predicts, `patch_levels + 1` of them.
     """
 
     radius = 1
@@ -256,13 +256,13 @@ class Head(nn.Module):
 
 
 def patches(space: Space, x: Tensor, level: int, count: int) -> Tensor:
-    """All coefficients of ``count`` analyses in a row, each of all bands: (N, C, *grid) -> (N, C * bands, *coarse grid)."""
+    """All coefficients of `count` analyses in a row, each of all bands: (N, C, *grid) -> (N, C * bands, *coarse grid)."""
     for finer in range(level, level + count):
         x = torch.cat(space.analysis(x, finer), 1)
     return x
 
 
 def zero_init(module: nn.Module) -> None:
-    """Set all parameters of ``module`` to zero, so that a residual branch that ends with it starts as nothing."""
+    """Set all parameters of `module` to zero, so that a residual branch that ends with it starts as nothing."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)

@@ -18,7 +18,7 @@ M = TypeVar("M", bound=nn.Module)
 def count_parameters(model: nn.Module) -> int:
     """Number of parameters.
 
-    Example:
+    Examples:
         >>> count_parameters(nn.Linear(3, 2))
         8
     """
@@ -29,7 +29,7 @@ def count_macs(model: nn.Module, size: Sequence[int]) -> int:
     """Multiply-accumulates of one forward pass for one sample (torch's flop counter halved: convolutions and matrix products).
 
     Args:
-        model: has ``in_channels`` and takes (1, in_channels, *size); with ``emb_channels`` also (1, emb_channels).
+        model: has `in_channels` and takes (1, in_channels, *size); with `emb_channels` also (1, emb_channels).
         size: spatial size.
     """
     like = next(model.parameters())
@@ -54,23 +54,24 @@ def match_budget(
     """Build the network whose widths (or blocks) meet a budget.
 
     Args:
-        build: ``MultiResNet``, ``ResidualUNet``, or a function with the same ``channels`` and ``num_blocks`` arguments.
+        build: `MultiResNet`, `ResidualUNet`, or a function with the same `channels` and `num_blocks` arguments.
         params: wanted number of parameters.
-        macs: wanted multiply-accumulates at ``at``; give this or ``params``.
-        at: spatial size at which ``macs`` counts.
-        vary: ``"channels"`` scales all widths by one factor, in the coarsest steps (16, 8, 4, 2, 1) that meet the budget,
-            and then moves single widths by one step; ``"num_blocks"`` chooses 1 to 12 blocks for each level, keeping the
-            proportions of ``options["num_blocks"]`` as well as the budget allows.
+        macs: wanted multiply-accumulates at `at`; give this or `params`.
+        at: spatial size at which `macs` counts.
+        vary: `"channels"` scales all widths by one factor, in the coarsest steps (16, 8, 4, 2, 1) that meet the budget,
+            and then moves single widths by one step; `"num_blocks"` chooses 1 to 12 blocks for each level, keeping the
+            proportions of `options["num_blocks"]` as well as the budget allows.
         tolerance: largest relative deviation.
-        options: all other arguments of ``build``; ``channels`` and ``num_blocks`` give the proportions.
+        options: all other arguments of `build`; `channels` and `num_blocks` give the proportions.
 
     Returns:
         The model, on the CPU (or the active device context), with fresh weights.
 
     Raises:
-        ValueError: no or two budgets, ``macs`` without ``at``, or a budget that can't be met; the message says what came nearest.
+        ValueError: no or two budgets, `macs` without `at`, or a budget that can't be met; the message says what came
+            nearest.
 
-    Example:
+    Examples:
         >>> from multiresnet import ResidualUNet
         >>> net = match_budget(ResidualUNet, params=500_000, in_channels=3, out_channels=3)
         >>> abs(count_parameters(net) / 500_000 - 1) < 0.02
@@ -93,7 +94,10 @@ def match_budget(
     choice, found = search(build, cost, budget, options, tolerance)
     if abs(found / budget - 1) > tolerance:
         what = "parameters" if params is not None else "MACs"
-        raise ValueError(f"no choice of {vary} comes within {tolerance:.0%} of {budget:,} {what}; the nearest, {choice}, has {found:,}")
+        raise ValueError(
+            f"no choice of {vary} comes within {tolerance:.0%} of {budget:,} {what}; "
+            f"the nearest, {choice}, has {found:,}"
+        )
     return build(**{**options, **choice})
 
 

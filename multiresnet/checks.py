@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def explain_typos(function: Callable[P, R]) -> Callable[P, R]:
-    """Let an unknown keyword argument raise a ``TypeError`` that names the closest known one."""
+    """Let an unknown keyword argument raise a `TypeError` that names the closest known one."""
     known = list(inspect.signature(function).parameters)
 
     @functools.wraps(function)
@@ -30,28 +30,28 @@ def explain_typos(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def closest(name: str, options: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or nothing where no option is near."""
+    """` (did you mean 'x'?)`, or nothing where no option is near."""
     match = difflib.get_close_matches(name.lower(), list(options), 1, 0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
 def check_choice(name: str, value: object, options: Iterable[str]) -> None:
-    """Raise ``ValueError`` unless ``value`` is one of ``options``."""
+    """Raise `ValueError` unless `value` is one of `options`."""
     options = list(options)
     if value not in options:
         raise ValueError(f"{name}={value!r} is unknown{closest(str(value), options)}; choose from {', '.join(options)}")
 
 
 def check_positive(**values: int) -> None:
-    """Raise ``ValueError`` unless all values are integers >= 1."""
+    """Raise `ValueError` unless all values are integers >= 1."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
 
 
 def check_input(x: Tensor, *, in_channels: int, spatial_dims: int, dtype: torch.dtype | None) -> None:
-    """Raise unless ``x`` is a floating (N, in_channels, *spatial) tensor of the model's type (any type under autocast)."""
-    if isinstance(x, torch.fx.Proxy):
+    """Raise unless `x` is a floating (N, in_channels, *spatial) tensor of the model's type (any type under autocast)."""
+    if isinstance(cast(object, x), torch.fx.Proxy):  # symbolic tracing has no shapes to check
         return
     wanted = f"(N, {in_channels}, {', '.join('DHW'[-spatial_dims:])})"
     shape = tuple(x.shape)
@@ -74,12 +74,16 @@ def check_input(x: Tensor, *, in_channels: int, spatial_dims: int, dtype: torch.
 
 
 def check_emb(emb: Tensor | None, *, emb_channels: int, batch: int) -> None:
-    """Raise ``ValueError`` unless ``emb`` is (N, emb_channels), or absent from a model built without conditioning."""
+    """Raise `ValueError` unless `emb` is (N, emb_channels), or absent from a model built without conditioning."""
     if emb is None and emb_channels:
-        raise ValueError(f"the model was built with emb_channels={emb_channels}: call model(x, emb), emb of shape (N, {emb_channels})")
+        raise ValueError(
+            f"the model was built with emb_channels={emb_channels}: call model(x, emb), emb of shape (N, {emb_channels})"
+        )
     if emb is None:
         return
     if not emb_channels:
-        raise ValueError("got emb, but the model was built without conditioning; build it with emb_channels=emb.shape[1]")
+        raise ValueError(
+            "got emb, but the model was built without conditioning; build it with emb_channels=emb.shape[1]"
+        )
     if emb.ndim != 2 or emb.shape[1] != emb_channels or emb.shape[0] != batch:
         raise ValueError(f"expected emb of shape (N, emb_channels) = ({batch}, {emb_channels}), got {tuple(emb.shape)}")

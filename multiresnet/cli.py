@@ -16,15 +16,13 @@ def _boundary(text: str) -> str | tuple[str, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="multiresnet", description="Multi-ResNets: U-Nets on nested spaces."
-    )
+    parser = argparse.ArgumentParser(prog="multiresnet", description="Multi-ResNets: U-Nets on nested spaces.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
         help="train a Multi-ResNet and a residual U-Net of equal size for equal time and compare them",
-        description="Train a Multi-ResNet and a residual U-Net of equal size for equal time on generated Navier-Stokes "
-        "flow, or on your own trajectories; print a table and save pictures, the models and results.json.",
+        description="Train a Multi-ResNet and a residual U-Net of equal size for equal time on generated "
+        "Navier-Stokes flow, or on your own trajectories; print a table; save pictures and models.",
     )
     demo.add_argument(
         "--data",
@@ -39,13 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         help="periodic, reflect, replicate or zeros; one for all space axes, or one per axis with commas "
         "(default: what the file states, else replicate)",
     )
-    demo.add_argument(
-        "--seconds", type=float, help="training time of each model (default 100; 3 with --quick)"
-    )
+    demo.add_argument("--seconds", type=float, help="training time of each model (default 100; 3 with --quick)")
     demo.add_argument("--seed", type=int, default=0, help="of data, weights and shuffling (default 0)")
-    demo.add_argument(
-        "--out", type=Path, default=Path("demo_output"), metavar="DIR", help="default: demo_output"
-    )
+    demo.add_argument("--out", type=Path, default=Path("demo_output"), metavar="DIR", help="default: demo_output")
     demo.add_argument("--quick", action="store_true", help="a minute in all, to see that it runs")
     return parser
 

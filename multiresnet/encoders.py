@@ -17,7 +17,7 @@ SKIPS = ("approximation", "detail", "packet", "scattering")
 
 
 def embed_down(space: Space, x: Tensor, level: int, target: int) -> Tensor:
-    """An element of ``V_level`` as the same function in the larger space ``V_target``, ``target <= level``."""
+    """An element of `V_level` as the same function in the larger space `V_target`, `target <= level`."""
     for finer in reversed(range(target, level)):
         ratios = [b // a for a, b in zip(space.reduction(finer), space.reduction(finer + 1))]
         x = space.embed(x, [ratio * n for ratio, n in zip(ratios, x.shape[2:])], finer)
@@ -27,14 +27,14 @@ def embed_down(space: Space, x: Tensor, level: int, target: int) -> Tensor:
 class Pyramid(nn.Module):
     """Raw, untiled coefficients of the input at every level: no parameters, no state, no autograd for a plain input.
 
-    The finest level of the network holds all Haar coefficients of ``patch_levels`` levels (for 0, the input itself). A
-    coarser level holds, by ``skip``,
+    The finest level of the network holds all Haar coefficients of `patch_levels` levels (for 0, the input itself). A
+    coarser level holds, by `skip`,
 
-    - ``"approximation"``: averages, C channels;
-    - ``"detail"``: what the finest level holds, of the averaged input; with ``patch_levels`` 0 or 1 the approximation and the
+    - `"approximation"`: averages, C channels;
+    - `"detail"`: what the finest level holds, of the averaged input; with `patch_levels` 0 or 1 the approximation and the
       details of one level, C * 2**d channels;
-    - ``"packet"``: all wavelet packet coefficients, C * 2**(d * level) channels, nothing is lost at any level;
-    - ``"scattering"``: as ``"detail"``, and the averaged magnitudes of all finer details.
+    - `"packet"`: all wavelet packet coefficients, C * 2**(d * level) channels, nothing is lost at any level;
+    - `"scattering"`: as `"detail"`, and the averaged magnitudes of all finer details.
     """
 
     radius: dict[int, int | None] = {}
@@ -46,7 +46,7 @@ class Pyramid(nn.Module):
         self.in_channels = in_channels
 
     def channels(self, level: int) -> int:
-        """Channels of the skip at ``level``."""
+        """Channels of the skip at `level`."""
 
         def bands(start: int, stop: int) -> int:
             return math.prod(self.space.detail_bands(k) + 1 for k in range(start, stop))
@@ -61,9 +61,9 @@ class Pyramid(nn.Module):
         return self.in_channels * count
 
     def forward(self, x: Tensor, emb: Tensor | None = None, *, levels: int) -> list[Tensor]:
-        """Skips of the ``levels`` coarsest levels, coarsest first, for an ``x`` at the resolution that they predict.
+        """Skips of the `levels` coarsest levels, coarsest first, for an `x` at the resolution that they predict.
 
-        Coefficients that a coarse ``x`` has no longer are those of the same function on the finer grid: zero.
+        Coefficients that a coarse `x` has no longer are those of the same function on the finer grid: zero.
         """
         finest = self.depth - levels + 1
         start = finest - self.patch_levels
@@ -100,7 +100,7 @@ class Pyramid(nn.Module):
 class LearnedEncoder(nn.Module):
     """The encoder of a classical residual U-Net: a stem on the same Haar patches, then blocks, projection and a wider level.
 
-    ``levels`` are given finest first, as everywhere; the skips are the features of each level after its blocks.
+    `levels` are given finest first, as everywhere; the skips are the features of each level after its blocks.
     """
 
     def __init__(
@@ -128,11 +128,11 @@ class LearnedEncoder(nn.Module):
             self.radius[patch_levels] = 1 + cast(int, self.radius[patch_levels])  # the stem
 
     def channels(self, level: int) -> int:
-        """Channels of the skip at ``level``."""
+        """Channels of the skip at `level`."""
         return self.widths[level]
 
     def forward(self, x: Tensor, emb: Tensor | None = None, *, levels: int) -> list[Tensor]:
-        """Skips of the ``levels`` coarsest levels, coarsest first, for an ``x`` at the resolution that they predict."""
+        """Skips of the `levels` coarsest levels, coarsest first, for an `x` at the resolution that they predict."""
         x = embed_down(self.space, x, self.depth - levels + 1 - self.patch_levels, 0)
         h = cast(Tensor, self.stem(patches(self.space, x, 0, self.patch_levels)))
         skips = []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from multiresnet import paper
 from multiresnet.blocks import Activation, AddMerge, BlockName, ConcatMerge, Head, Level, MergeName, Norm
-from multiresnet.checks import check_choice, check_positive, closest, explain_typos
+from multiresnet.checks import check_choice, check_positive, explain_typos
 from multiresnet.encoders import SKIPS, LearnedEncoder, Pyramid, SkipName
 from multiresnet.spaces import Haar
 from multiresnet.spaces.base import Space
@@ -26,22 +26,22 @@ class MultiResNet(UNet):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        space: what the fields are; ``None`` is ``Haar(2, "zeros")``. It fixes dimension, boundary and per-axis halving.
+        space: what the fields are; `None` is `Haar(2, "zeros")`. It fixes dimension, boundary and per-axis halving.
         channels: width of each level; multiples of 16 are fast.
         num_blocks: blocks of each level, or one such tuple for each sweep.
         patch_levels: Haar levels above the finest one: the network runs at 2**-patch_levels resolution on Haar coefficients
             and predicts coefficients. 0 runs at full resolution.
-        skip: what a level sees of the input: ``"approximation"``, ``"detail"``, ``"packet"`` or ``"scattering"``
-            (:class:`multiresnet.encoders.Pyramid`).
+        skip: what a level sees of the input: `"approximation"`, `"detail"`, `"packet"` or `"scattering"`
+            (`multiresnet.encoders.Pyramid`).
         sweeps: coarse-to-fine passes; from the second on they start from the pooled features of the one before.
-        merge: how the coarse state meets the skip: ``"add"``, ``"concat"``, or ``"strict"``, where only the coarse *output*
-            is passed on: U_i = R_pre + R with R_pre = embed(U_(i-1)), equal at the start (definition 2; ``patch_levels=0``).
-        norm: ``None``, ``"group"``, ``"batch"``, ``"instance"``, ``"layer"``, or a function of the number of channels. Without
+        merge: how the coarse state meets the skip: `"add"`, `"concat"`, or `"strict"`, where only the coarse *output*
+            is passed on: U_i = R_pre + R with R_pre = embed(U_(i-1)), equal at the start (definition 2; `patch_levels=0`).
+        norm: `None`, `"group"`, `"batch"`, `"instance"`, `"layer"`, or a function of the number of channels. Without
             a norm keep the learning rate at or below 3e-3, with warm-up.
-        activation: a ``torch.nn`` class, its name, or a function of a tensor.
-        block: ``"residual"``, ``"attention"`` or ``"transformer"``; one for all levels or one for each.
-        emb_channels: length of the conditioning vector ``emb``, 0 for none.
-        delta: predict the change: add the last ``out_channels`` channels of the input to the output.
+        activation: a `torch.nn` class, its name, or a function of a tensor.
+        block: `"residual"`, `"attention"` or `"transformer"`; one for all levels or one for each.
+        emb_channels: length of the conditioning vector `emb`, 0 for none.
+        delta: predict the change: add the last `out_channels` channels of the input to the output.
 
     Shape:
         (N, in_channels, *spatial), optionally emb (N, emb_channels) -> (N, out_channels, *spatial), any spatial size >= 1.
@@ -50,7 +50,7 @@ class MultiResNet(UNet):
         ValueError: tuples of different lengths, zero channels, an unknown name, a strict model with patches or sweeps.
         TypeError: an unknown argument.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = MultiResNet(3, 1, space=Haar(2, "periodic"), channels=(16, 32, 32), num_blocks=1)
         >>> net(torch.zeros(2, 3, 37, 50)).shape
@@ -93,51 +93,65 @@ class MultiResNet(UNet):
 
     @classmethod
     def paper(
-        cls, in_channels: int, out_channels: int, *, hidden_channels: int = 64, extra_blocks: int = 3, space: Space | None = None
+        cls,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 64,
+        extra_blocks: int = 3,
+        space: Space | None = None,
     ) -> MultiResNet:
-        """The layout of the paper's code with exactly its parameter count: see :func:`multiresnet.paper.parts`.
+        """The layout of the paper's code with exactly its parameter count: see `multiresnet.paper.parts`.
 
         Args:
             in_channels: channels of the input.
             out_channels: channels of the output.
             hidden_channels: width of the finest of five levels; each coarser one doubles it.
             extra_blocks: residual blocks added to each decoder level; 3 restores the encoder's parameters.
-            space: as in the class; ``None`` is ``Haar(2, "zeros")``, the paper's.
+            space: as in the class; `None` is `Haar(2, "zeros")`, the paper's.
 
-        Example:
+        Examples:
             >>> sum(p.numel() for p in MultiResNet.paper(12, 3, extra_blocks=0).parameters())
             15719811
         """
         check_positive(in_channels=in_channels, out_channels=out_channels, hidden_channels=hidden_channels)
         net = cls.__new__(cls)
-        UNet.__init__(net, **paper.parts(space or Haar(2), in_channels, out_channels, hidden_channels, extra_blocks, learned=False))
+        UNet.__init__(
+            net,
+            **paper.parts(space or Haar(2), in_channels, out_channels, hidden_channels, extra_blocks, learned=False),
+        )
         arguments = {"hidden_channels": hidden_channels, "extra_blocks": extra_blocks, "space": space}
-        net.config = {"build": "MultiResNet.paper", "in_channels": in_channels, "out_channels": out_channels, **arguments}
+        net.config = {
+            "build": "MultiResNet.paper",
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            **arguments,
+        }
         return net
 
 
 class ResidualUNet(UNet):
     """The same recursion with a learned encoder: a classical residual U-Net, and the baseline to beat.
 
-    Every argument means what it means in :class:`MultiResNet`; there is no ``skip``, because the skips are learned features.
+    Every argument means what it means in `MultiResNet`; there is no `skip`, because the skips are learned features.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        space: as in :class:`MultiResNet`.
+        space: as in `MultiResNet`.
         channels: width of each level, fine to coarse, of encoder and decoder.
         num_blocks: decoder blocks of each level, or one such tuple for each sweep.
-        encoder_blocks: encoder blocks of each level; ``None`` takes as many as the (first) decoder sweep has.
-        patch_levels: as in :class:`MultiResNet`.
-        sweeps: as in :class:`MultiResNet`.
-        merge: as in :class:`MultiResNet`.
-        norm: as in :class:`MultiResNet`.
-        activation: as in :class:`MultiResNet`.
-        block: as in :class:`MultiResNet`.
-        emb_channels: as in :class:`MultiResNet`; the encoder is conditioned too.
-        delta: as in :class:`MultiResNet`.
+        encoder_blocks: encoder blocks of each level; `None` takes as many as the (first) decoder sweep has.
+        patch_levels: as in `MultiResNet`.
+        sweeps: as in `MultiResNet`.
+        merge: as in `MultiResNet`.
+        norm: as in `MultiResNet`.
+        activation: as in `MultiResNet`.
+        block: as in `MultiResNet`.
+        emb_channels: as in `MultiResNet`; the encoder is conditioned too.
+        delta: as in `MultiResNet`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ResidualUNet(3, 1, channels=(16, 32, 32), num_blocks=1)(torch.zeros(2, 3, 37, 50)).shape
         torch.Size([2, 1, 37, 50])
@@ -183,19 +197,32 @@ class ResidualUNet(UNet):
 
     @classmethod
     def paper(
-        cls, in_channels: int, out_channels: int, *, hidden_channels: int = 64, extra_blocks: int = 0, space: Space | None = None
+        cls,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 64,
+        extra_blocks: int = 0,
+        space: Space | None = None,
     ) -> ResidualUNet:
-        """The paper's residual U-Net; arguments as in :meth:`MultiResNet.paper`.
+        """The paper's residual U-Net; arguments as in `MultiResNet.paper`.
 
-        Example:
+        Examples:
             >>> sum(p.numel() for p in ResidualUNet.paper(12, 3).parameters())
             34531971
         """
         check_positive(in_channels=in_channels, out_channels=out_channels, hidden_channels=hidden_channels)
         net = cls.__new__(cls)
-        UNet.__init__(net, **paper.parts(space or Haar(2), in_channels, out_channels, hidden_channels, extra_blocks, learned=True))
+        UNet.__init__(
+            net, **paper.parts(space or Haar(2), in_channels, out_channels, hidden_channels, extra_blocks, learned=True)
+        )
         arguments = {"hidden_channels": hidden_channels, "extra_blocks": extra_blocks, "space": space}
-        net.config = {"build": "ResidualUNet.paper", "in_channels": in_channels, "out_channels": out_channels, **arguments}
+        net.config = {
+            "build": "ResidualUNet.paper",
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            **arguments,
+        }
         return net
 
 
@@ -210,7 +237,9 @@ def make_levels(
     if all(isinstance(n, int) for n in rows):
         rows = [rows * count if isinstance(num_blocks, int) else rows] * sweeps
     if len(rows) != sweeps:
-        raise ValueError(f"num_blocks has {len(rows)} rows for sweeps={sweeps}; give one row for each sweep, or one for all")
+        raise ValueError(
+            f"num_blocks has {len(rows)} rows for sweeps={sweeps}; give one row for each sweep, or one for all"
+        )
     for name, values in (("block", kinds), *(("num_blocks", row) for row in rows)):
         if len(values) != count:
             raise ValueError(f"{name} has {len(values)} entries for the {count} levels of channels={tuple(channels)}")
@@ -244,7 +273,7 @@ def decoder_parts(
     *,
     lift: bool,
 ) -> dict[str, Any]:
-    """Sweeps, restrictions and heads, shared by both networks; ``lift``: the first skips are raw."""
+    """Sweeps, restrictions and heads, shared by both networks; `lift`: the first skips are raw."""
     check_choice("merge", merge, ("add", "concat", "strict"))
     strict, depth, patch_levels = merge == "strict", encoder.depth, encoder.patch_levels
     if strict and (patch_levels or len(sweeps) > 1):

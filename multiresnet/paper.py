@@ -21,7 +21,7 @@ DEPTH = 4
 
 
 class ConvBlock(nn.Module):
-    """Two ``GELU(GroupNorm(conv))`` in a row, ``h = first(x)`` and ``h + second(h)``."""
+    """Two `GELU(GroupNorm(conv))` in a row, `h = first(x)` and `h + second(h)`."""
 
     radius = 2
 
@@ -52,7 +52,7 @@ class FullBlock(ConvBlock):
 
 
 class TiledPyramid(nn.Module):
-    """Pooled stem features at every level, repeated to the level's width (``tile=False``: as they are)."""
+    """Pooled stem features at every level, repeated to the level's width (`tile=False`: as they are)."""
 
     depth, patch_levels = DEPTH, 0
     radius: dict[int, int | None] = {0: ConvBlock.radius}
@@ -63,7 +63,7 @@ class TiledPyramid(nn.Module):
         self.stem = ConvBlock(space, in_channels, hidden_channels)
 
     def channels(self, level: int) -> int:
-        """Channels of the skip at ``level``."""
+        """Channels of the skip at `level`."""
         return self.hidden_channels * 2**level if self.tile else self.hidden_channels
 
     def forward(self, x: Tensor, emb: Tensor | None = None, *, levels: int) -> list[Tensor]:
@@ -90,7 +90,7 @@ class PaperEncoder(nn.Module):
         )
 
     def channels(self, level: int) -> int:
-        """Channels of the skip at ``level``."""
+        """Channels of the skip at `level`."""
         return self.hidden_channels * 2**level
 
     def forward(self, x: Tensor, emb: Tensor | None = None, *, levels: int) -> list[Tensor]:
@@ -140,9 +140,9 @@ def parts(
     learned: bool,
     tile: bool = True,
 ) -> dict[str, Any]:
-    """Arguments of :class:`multiresnet.unet.UNet` for this layout: five levels of widths ``hidden_channels * 2**level``.
+    """Arguments of `multiresnet.unet.UNet` for this layout: five levels of widths `hidden_channels * 2**level`.
 
-    Parameter counts for ``hidden_channels=64``, 12 channels to 3: residual U-Net 34,531,971; Multi-ResNet 15,719,811 with no
+    Parameter counts for `hidden_channels=64`, 12 channels to 3: residual U-Net 34,531,971; Multi-ResNet 15,719,811 with no
     blocks added, 34,537,731 with 3. They were counted from the paper's code.
     """
     if extra_blocks < 0:
@@ -183,17 +183,19 @@ def fold_tiled_skips(net: UNet) -> UNet:
     channels and no added blocks this leaves 8,715,651 of 15,719,811 parameters; the output agrees to rounding.
 
     Args:
-        net: from ``MultiResNet.paper``; left as it is.
+        net: from `MultiResNet.paper`; left as it is.
 
     Returns:
-        A :class:`multiresnet.unet.UNet` with untiled skips, in the same type and on the same device.
+        A `multiresnet.unet.UNet` with untiled skips, in the same type and on the same device.
 
     Raises:
-        ValueError: ``net`` is not a Multi-ResNet in the paper's layout.
+        ValueError: `net` is not a Multi-ResNet in the paper's layout.
     """
     encoder = net.encoder
     if not isinstance(encoder, TiledPyramid) or not encoder.tile:
-        raise ValueError(f"expected a model built by MultiResNet.paper, got {type(net).__name__} with {type(encoder).__name__}")
+        raise ValueError(
+            f"expected a model built by MultiResNet.paper, got {type(net).__name__} with {type(encoder).__name__}"
+        )
     levels = cast(list[PaperLevel], list(cast(Sweep, net.sweeps[0]).levels)[1:])
     folded = UNet(
         **parts(

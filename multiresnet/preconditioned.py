@@ -12,12 +12,12 @@ from multiresnet.unet import UNet
 
 
 class Preconditioned(nn.Module):
-    """``U(v) = R_pre(v) + R([v, R_pre(v)])``, equal to ``R_pre`` before training because R ends with zero.
+    """`U(v) = R_pre(v) + R([v, R_pre(v)])`, equal to `R_pre` before training because R ends with zero.
 
     Args:
         base: R_pre, any module or function with an output on the grid of its input: a solver, a persistence forecast, a coarse
             model. It is trained along if it has parameters that require gradients.
-        residual: R, with ``in_channels`` = channels of v + channels of R_pre(v). Its heads are set to zero here.
+        residual: R, with `in_channels` = channels of v + channels of R_pre(v). Its heads are set to zero here.
 
     Shape:
         (N, C, *spatial) -> (N, residual.out_channels, *spatial).
@@ -25,7 +25,7 @@ class Preconditioned(nn.Module):
     Raises:
         ValueError: the channels of the base's output don't fit the residual.
 
-    Example:
+    Examples:
         >>> from multiresnet import MultiResNet
         >>> persistence = nn.Identity()
         >>> net = Preconditioned(persistence, MultiResNet(2, 1, channels=(16, 16), num_blocks=1))

@@ -22,7 +22,7 @@ M = TypeVar("M", bound="UNet")
 
 
 def to_json(value: Any) -> Any:
-    """A constructor argument as plain JSON: spaces as ``{class: arguments}``, torch activations by name."""
+    """A constructor argument as plain JSON: spaces as `{class: arguments}`, torch activations by name."""
     if isinstance(value, Space):
         return value.config()
     if isinstance(value, type) and getattr(nn, value.__name__, None) is value:
@@ -40,7 +40,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """Inverse of :func:`to_json`."""
+    """Inverse of `to_json`."""
     if isinstance(value, list):
         return tuple(from_json(item) for item in value)
     if isinstance(value, dict):
@@ -80,11 +80,15 @@ def load(cls: type[M], folder: str) -> M:
     path = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (path / name).is_file():
-            raise FileNotFoundError(f"no {name} in {folder!r}; give a folder written by save_pretrained (nothing is downloaded)")
+            raise FileNotFoundError(
+                f"no {name} in {folder!r}; give a folder written by save_pretrained (nothing is downloaded)"
+            )
     arguments = json.loads((path / CONFIG).read_text())
     name, _, layout = arguments.pop("build").partition(".")
     if name != cls.__name__:
-        raise ValueError(f"{folder!r} holds a {name}, not a {cls.__name__}; load it with multiresnet.{name}.from_pretrained")
+        raise ValueError(
+            f"{folder!r} holds a {name}, not a {cls.__name__}; load it with multiresnet.{name}.from_pretrained"
+        )
     build: Callable[..., M] = getattr(cls, layout) if layout else cls
     model = build(**{key: from_json(value) for key, value in arguments.items()})
     dtype = _dtype(path / WEIGHTS)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def randomise(model: nn.Module, scale: float = 0.05) -> nn.Module:
-    """A copy whose parameters all differ from zero: adds uniform noise in ±``scale``, so that zero-initialised branches act."""
+    """A copy whose parameters all differ from zero: adds uniform noise in ±`scale`, so that zero-initialised branches act."""
     model = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -19,7 +19,12 @@ def randomise(model: nn.Module, scale: float = 0.05) -> nn.Module:
 
 
 def assert_shift_equivariant(
-    model: nn.Module, x: Tensor, shift: int | Sequence[int], *, emb: Tensor | None = None, tolerance: float | None = None
+    model: nn.Module,
+    x: Tensor,
+    shift: int | Sequence[int],
+    *,
+    emb: Tensor | None = None,
+    tolerance: float | None = None,
 ) -> None:
     """Raise unless shifting the input around the periodic box shifts the output along.
 
@@ -31,12 +36,12 @@ def assert_shift_equivariant(
         x: the input.
         shift: in samples, one for all axes or one for each.
         emb: conditioning, if the model takes it.
-        tolerance: largest error relative to the largest output; ``None`` is 100 times the rounding unit of ``x.dtype``.
+        tolerance: largest error relative to the largest output; `None` is 100 times the rounding unit of `x.dtype`.
 
     Raises:
         AssertionError: with the size of the error.
 
-    Example:
+    Examples:
         >>> from multiresnet import MultiResNet, spaces
         >>> net = MultiResNet(1, 1, space=spaces.Haar(2, "periodic"), channels=(16, 16), num_blocks=1)
         >>> assert_shift_equivariant(net, torch.randn(1, 1, 16, 16), shift=4)
@@ -51,7 +56,9 @@ def assert_shift_equivariant(
             error = (candidate(torch.roll(x, shifts, axes), *arguments) - expected).abs().max().item()
         scale = max(expected.abs().max().item(), 1e-30)
         if not error <= limit * scale:
-            raise AssertionError(f"shift by {shifts}: the output differs by {error / scale:.1e} of its maximum, allowed {limit:.1e}")
+            raise AssertionError(
+                f"shift by {shifts}: the output differs by {error / scale:.1e} of its maximum, allowed {limit:.1e}"
+            )
 
 
 def assert_every_parameter_has_gradient(model: nn.Module, x: Tensor, *, emb: Tensor | None = None) -> None:
@@ -68,7 +75,7 @@ def assert_every_parameter_has_gradient(model: nn.Module, x: Tensor, *, emb: Ten
     Raises:
         AssertionError: with the names of the parameters.
 
-    Example:
+    Examples:
         >>> from multiresnet import MultiResNet
         >>> assert_every_parameter_has_gradient(MultiResNet(1, 1, channels=(16, 16)), torch.randn(1, 1, 8, 8))
     """

@@ -2,8 +2,8 @@
 
     U_0 = bottleneck,    U_i(v) = D_i( U_(i-1)(P_(i-1) E_i v) | E_i v ).
 
-``spaces`` say what V, W and P are, an encoder says what E is, the levels of a sweep are the D_i. Lists run coarsest first,
-so that entry ``i`` of ``sweep.levels``, of ``heads`` and of ``forward_resolutions(x)`` belongs to U_i.
+`spaces` say what V, W and P are, an encoder says what E is, the levels of a sweep are the D_i. Lists run coarsest first,
+so that entry `i` of `sweep.levels`, of `heads` and of `forward_resolutions(x)` belongs to U_i.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from multiresnet.spaces.base import Space
 
 
 class DecoderLevel(nn.Module):
-    """D_i: merge the coarser state with the skip, then blocks. ``forward(w, skip, emb)``, w = ``None`` at the coarsest level."""
+    """D_i: merge the coarser state with the skip, then blocks. `forward(w, skip, emb)`, w = `None` at the coarsest level."""
 
     def __init__(self, merge: AddMerge | ConcatMerge, blocks: nn.ModuleList) -> None:
         super().__init__()
@@ -61,13 +61,13 @@ class StrictLevel(nn.Module):
 class Restrict(nn.Module):
     """Skips of a further sweep: the features of the sweep before, mixed with those of all finer levels, pooled.
 
-    ``p_l = W [f_l, project(p_(l-1))]`` from fine to coarse: one more multigrid cycle with the same parameter-free P.
+    `p_l = W [f_l, project(p_(l-1))]` from fine to coarse: one more multigrid cycle with the same parameter-free P.
     """
 
     def __init__(self, space: Space, finest: int, channels: Sequence[int]) -> None:
         super().__init__()
         self.space, self.finest = space, finest
-        self.finer_channels = [*channels[1:], 0]  # coarsest first, as ``channels``; the finest level has no finer one
+        self.finer_channels = [*channels[1:], 0]  # coarsest first, as `channels`; the finest level has no finer one
         self.mix = nn.ModuleList(space.conv(own + finer, own, 1) for own, finer in zip(channels, self.finer_channels))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -103,20 +103,20 @@ class Sweep(nn.Module):
 
 
 class UNet(nn.Module):
-    """The recursion, from its parts; :class:`MultiResNet` and :class:`ResidualUNet` build them.
+    """The recursion, from its parts; `MultiResNet` and `ResidualUNet` build them.
 
-    The output is a telescoping sum over resolutions, ``y_i = embed(y_(i-1)) + head_i(state_i)``, so every partial sum is a
+    The output is a telescoping sum over resolutions, `y_i = embed(y_(i-1)) + head_i(state_i)`, so every partial sum is a
     model of its own (paper A, section A.2, T5).
 
     Args:
         space: the nested spaces.
-        encoder: :class:`Pyramid` or :class:`LearnedEncoder`.
+        encoder: `Pyramid` or `LearnedEncoder`.
         sweeps: coarse-to-fine passes, each with one level for each skip.
-        restricts: what leads from each sweep to the next, ``len(sweeps) - 1`` of them.
+        restricts: what leads from each sweep to the next, `len(sweeps) - 1` of them.
         heads: one for each of the finest levels; empty where the states are outputs already.
         out_channels: channels of the output.
         emb_channels: channels of the conditioning vector, 0 for none.
-        delta: add the last ``out_channels`` of the input to the output (time stepping).
+        delta: add the last `out_channels` of the input to the output (time stepping).
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class UNet(nn.Module):
         return self.space.unfit(y, x.shape[2:])
 
     def forward_resolutions(self, x: Tensor, emb: Tensor | None = None) -> list[Tensor]:
-        """The outputs U_0 ... U_i, coarsest first, each on its own grid; the last one is ``forward(x, emb)``."""
+        """The outputs U_0 ... U_i, coarsest first, each on its own grid; the last one is `forward(x, emb)`."""
         self._check(x, emb)
         v = self.space.fit(x, self.depth - self._reduction_level(self.num_levels - 1))
         outputs = self._solve(v, emb)
@@ -182,7 +182,7 @@ class UNet(nn.Module):
         return self.depth - i - self.patch_levels
 
     def _sizes(self, v: Tensor, skips: Sequence[Tensor]) -> list[Sequence[int]]:
-        """Grids of all levels, coarsest first, then those of the patches, down to the grid of ``v``."""
+        """Grids of all levels, coarsest first, then those of the patches, down to the grid of `v`."""
         fine: list[Sequence[int]] = []
         for k in range(self.patch_levels):
             v = self.space.project(v, self._reduction_level(self.num_levels - 1) + k - 1) if k else v
@@ -190,15 +190,15 @@ class UNet(nn.Module):
         return [skip.shape[2:] for skip in skips] + fine[::-1]
 
     def stage(self, i: int) -> UNet:
-        """U_i, the sub-network of the ``i + 1`` coarsest levels, as a model that shares its weights.
+        """U_i, the sub-network of the `i + 1` coarsest levels, as a model that shares its weights.
 
-        It maps (N, in_channels, *grid) to (N, out_channels, *grid) on the grid that is ``depth - i - patch_levels`` halvings
-        coarser than the full one. For an ``x`` in that coarser space it equals ``forward_resolutions(embedded x)[i]`` (one
-        sweep); with ``skip="approximation"``, and with ``"detail"`` and patches, ``forward_resolutions(x)[i]`` for every x.
+        It maps (N, in_channels, *grid) to (N, out_channels, *grid) on the grid that is `depth - i - patch_levels` halvings
+        coarser than the full one. For an `x` in that coarser space it equals `forward_resolutions(embedded x)[i]` (one
+        sweep); with `skip="approximation"`, and with `"detail"` and patches, `forward_resolutions(x)[i]` for every x.
         A learned encoder has no stem of its own at the coarse levels: there the stage embeds its input and runs it whole.
 
         Raises:
-            ValueError: ``i`` outside 0 ... num_levels - 1, or a model that has no head at that level.
+            ValueError: `i` outside 0 ... num_levels - 1, or a model that has no head at that level.
         """
         missing = self.num_levels - len(self.heads) if self.heads else 0
         if not missing <= i < self.num_levels:
@@ -220,10 +220,10 @@ class UNet(nn.Module):
 
     @property
     def receptive_field(self) -> tuple[int, ...] | None:
-        """Side in samples, per axis, of the box around an output sample that it can depend on; ``None``: everything (attention).
+        """Side in samples, per axis, of the box around an output sample that it can depend on; `None`: everything (attention).
 
         An upper bound by at most the cells' alignment. Statistics of group, layer and instance norms are not counted: they
-        reach everywhere. Half of it, rounded up to ``space.reduction(depth)``, is the halo of tiled inference.
+        reach everywhere. Half of it, rounded up to `space.reduction(depth)`, is the halo of tiled inference.
         """
         radii: list[tuple[int, int | None]] = list(self.encoder.radius.items())
         for sweep in self.sweeps:
@@ -245,12 +245,12 @@ class UNet(nn.Module):
             cast(Sweep, sweep).checkpointing = enable
 
     def save_pretrained(self, folder: str) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into ``folder``; see :mod:`multiresnet.pretrained`."""
+        """Write `config.json` and `model.safetensors` into `folder`; see `multiresnet.pretrained`."""
         pretrained.save(self, folder)
 
     @classmethod
     def from_pretrained(cls, folder: str) -> UNet:
-        """Read a model that :meth:`save_pretrained` wrote. Only a local folder: nothing is ever downloaded or unpickled."""
+        """Read a model that `save_pretrained` wrote. Only a local folder: nothing is ever downloaded or unpickled."""
         return pretrained.load(cls, folder)
 
     def _check(self, x: Tensor, emb: Tensor | None) -> None:
@@ -260,6 +260,6 @@ class UNet(nn.Module):
 
 
 def level_radius(level: nn.Module) -> int | None:
-    """Cells on each side that an output cell of a decoder level sees of its skip; ``None`` for all."""
+    """Cells on each side that an output cell of a decoder level sees of its skip; `None` for all."""
     radii = [module.radius for module in level.modules() if hasattr(module, "radius")]
     return None if None in radii else sum(cast(list[int], radii))

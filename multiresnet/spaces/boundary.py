@@ -112,7 +112,10 @@ class _Pad(torch.autograd.Function):
         grad = grad.clone()
         for axis in reversed(range(2, grad.ndim)):
             size = grad.shape[axis] - 2 * width
-            lower, core, upper = grad.split([width, size, width], axis)
+            # not split(): autograd lets nothing be added to one of several views, as a second derivative would
+            lower, core, upper = (
+                grad.narrow(axis, *part) for part in ((0, width), (width, size), (width + size, width))
+            )
             for rim, rule, is_upper in ((lower, ctx.sides[axis - 2][0], False), (upper, ctx.sides[axis - 2][1], True)):
                 if rule == "periodic":
                     core.narrow(axis, 0 if is_upper else size - width, width).add_(rim)

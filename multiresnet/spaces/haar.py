@@ -137,7 +137,7 @@ class Haar(Space):
         return x
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _warn_too_deep(size: tuple[int, ...], depth: int) -> None:
     """Cached, so that each size is told once."""
     warnings.warn(

@@ -117,15 +117,22 @@ class _Synthesis(torch.autograd.Function):
 def pad_to_even(x: Tensor, axes: Axes, sides: Sides) -> Tensor:
     """Extend the odd ones among ``axes`` by one sample at the upper side, by the rule of that side."""
     odd = [x.shape[axis] % 2 for axis in axes]
-    if all(isinstance(extra, int) for extra in odd) and not any(odd):  # symbolic sizes always take the general way
+    if all(isinstance(extra, int) for extra in odd):  # unlike torch's padding: saves nothing, deterministic backward
+        for axis, extra in zip(axes, odd):
+            last = x.shape[axis] - 1
+            source = {"periodic": 0, "reflect": max(last - 1, 0)}.get(sides[axis - 2][1], last)
+            x = torch.cat([x, x.narrow(axis, source, 1)], axis) if extra else x
         return x
+    # symbolic sizes, which an export may meet as odd or even
     widths = [0] * (2 * (x.ndim - 2))
     for axis, extra in zip(axes, odd):
         if sides[axis - 2][1] in ("periodic", "reflect"):
             x = x.index_select(axis, boundary_index(x.shape[axis], 0, extra, sides[axis - 2], x.device))
         else:
             widths[2 * (x.ndim - 1 - axis) + 1] = extra
-    return F.pad(x, widths, mode="replicate") if any(sides[axis - 2][1] in ("replicate", "zeros") for axis in axes) else x
+    return (
+        F.pad(x, widths, mode="replicate") if any(sides[axis - 2][1] in ("replicate", "zeros") for axis in axes) else x
+    )
 
 
 def analysis(x: Tensor, axes: Axes, sides: Sides) -> tuple[Tensor, Tensor]:
@@ -138,8 +145,11 @@ def synthesis(approximation: Tensor, detail: Tensor, axes: Axes, size: Sequence[
     """Inverse of :func:`analysis`; ``size`` is the spatial size before it."""
     x = cast(Tensor, _Synthesis.apply(approximation, detail, axes, False))  # type: ignore[no-untyped-call]
     for axis in axes:
-        if not isinstance(size[axis - 2], int) or x.shape[axis] != size[axis - 2]:
-            x = x[(slice(None),) * axis + (slice(0, size[axis - 2]),)]
+        n = size[axis - 2]
+        if not isinstance(n, int):  # symbolic: a slice would add guards on its bounds that an export cannot prove
+            x = x.index_select(axis, torch.arange(n, device=x.device))
+        elif x.shape[axis] != n:
+            x = x.narrow(axis, 0, n)
     return x
 
 
@@ -148,7 +158,9 @@ def _check_floating(x: Tensor, spatial_dims: int | None) -> int:
     if dims not in (1, 2, 3):
         raise ValueError(f"spatial_dims must be 1, 2 or 3, got {dims}")
     if x.ndim != dims + 2:
-        raise ValueError(f"expected (N, C, {dims} spatial axes), rank {dims + 2}; got rank {x.ndim}, shape {tuple(x.shape)}")
+        raise ValueError(
+            f"expected (N, C, {dims} spatial axes), rank {dims + 2}; got rank {x.ndim}, shape {tuple(x.shape)}"
+        )
     if not x.is_floating_point():
         raise TypeError(f"expected floating point, got {x.dtype}; convert first, e.g. x.float()")
     return dims
@@ -204,7 +216,9 @@ def haar_synthesis(approximation: Tensor, detail: Tensor, size: Sequence[int]) -
     bands = 2**dims - 1
     wanted = (approximation.shape[0], approximation.shape[1] * bands, *approximation.shape[2:])
     if len(size) != dims or half != tuple(approximation.shape[2:]):
-        raise ValueError(f"size {tuple(size)} has an approximation of size {half}, got {tuple(approximation.shape[2:])}")
+        raise ValueError(
+            f"size {tuple(size)} has an approximation of size {half}, got {tuple(approximation.shape[2:])}"
+        )
     if tuple(detail.shape) != wanted:
         raise ValueError(f"expected a detail of shape {wanted} (C * {bands} channels), got {tuple(detail.shape)}")
     return synthesis(approximation, detail, tuple(range(2, dims + 2)), size)

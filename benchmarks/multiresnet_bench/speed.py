@@ -1,0 +1,177 @@
+"""What a forward pass and a training step cost, in time and memory, for networks of (nearly) equal parameters.
+
+Ours are scaled to the parameters of the reference, the paper's residual U-Net of 16 hidden channels; the networks of
+smp and MONAI are taken as they are. A training step is forward and backward, without optimiser. Models take turns, and
+every ratio is taken within a turn. The peak of memory is that of one step in a fresh process, above what the process
+held before; "saved" are the bytes that autograd keeps for the backward pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+import multiresnet as mrn
+from multiresnet_bench import models, report, timing
+
+REFERENCE = "residual-unet-paper"
+QUICK = (REFERENCE, "multiresnet-fast", "residual-unet-fast")
+MODES = ("fp32", "bf16", "channels_last")
+MEASURED = ("forward", "step", "saved", "peak")
+COLUMNS = [
+    ["size", "size", ""],
+    ["model", "model", ""],
+    ["params", "parameters", ",d"],
+    ["macs", "MACs", ".3g"],
+    ["forward", "forward, ms", ".1f"],
+    ["step", "step, ms", ".1f"],
+    ["step_ratio", "ratio", ".2f"],
+    ["saved", "saved, MB", ".1f"],
+    ["saved_ratio", "ratio", ".2f"],
+    ["peak", "peak, MB", ".1f"],
+    ["peak_ratio", "ratio", ".2f"],
+    ["macs_ratio", "MACs ratio", ".2f"],
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `multiresnet-bench speed`."""
+    parser.add_argument(
+        "--models", nargs="+", metavar="NAME", help=f"of {', '.join(models.BUILDERS)}, or package.module:function"
+    )
+    parser.add_argument("--params", type=int, help="to scale ours to (default: those of the reference)")
+    parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="side of the square input (default 128 256)")
+    parser.add_argument("--batch", type=int, metavar="N", help="default 4")
+    parser.add_argument("--channels", type=int, default=3, metavar="N", help="of input and output (default 3)")
+    parser.add_argument("--mode", choices=MODES, default="fp32", help="default fp32; bf16 is autocast")
+    parser.add_argument("--repetitions", type=int, metavar="N", help="turns that count (default 7)")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """All models at all sizes: rows with times in ms, memory in MB (10^6 bytes), and ratios to the reference."""
+    names = list(options.models or (QUICK if options.quick else models.BUILDERS))
+    names = [REFERENCE, *(name for name in names if name != REFERENCE)]
+    config = {
+        "models": names,
+        "params": options.params or _reference_parameters(options.channels, options.quick),
+        "sizes": options.sizes or ([32] if options.quick else [128, 256]),
+        "batch": options.batch or (1 if options.quick else 4),
+        "repetitions": options.repetitions or (2 if options.quick else 7),
+        "clock": timing.timer_for(options.device)[1],
+    }
+    case = {k: getattr(options, k) for k in ("channels", "mode", "device")} | {"params": config["params"]}
+    built: dict[str, nn.Module] = {}
+    missing: dict[str, str] = {}
+    for name in names:
+        try:
+            built[name] = build(name, case)
+        except models.MissingPackage as error:
+            missing[name] = str(error)
+
+    rows, repetitions = [], {}
+    for size in config["sizes"]:
+        measured, samples = measure(built, case, size, config)
+        repetitions[str(size)] = samples
+        reference = measured[REFERENCE]
+        for name in names:
+            row: dict[str, Any] = {"size": f"{size}²", "model": name}
+            if name in missing:
+                rows.append(row | {"model": f"{name}: {missing[name]}"})
+                continue
+            row |= measured[name]
+            row["macs_ratio"] = row["macs"] / reference["macs"]
+            for key in ("forward", "step"):
+                row[f"{key}_ratio"] = timing.ratio(samples[key], name, REFERENCE)
+            for key in ("saved", "peak"):
+                known = row[key] is not None and reference[key]
+                row[f"{key}_ratio"] = row[key] / reference[key] if known else None
+            rows.append(row)
+    return {"rows": rows, "columns": COLUMNS, "config": config, "repetitions": repetitions}
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    return report.terminal(result)
+
+
+def build(name: str, case: Mapping[str, Any]) -> nn.Module:
+    """The model on its device, in its memory format."""
+    channels = case["channels"]
+    model = models.build(name, channels, channels, params=case["params"]).to(case["device"])
+    return model.to(memory_format=torch.channels_last) if case["mode"] == "channels_last" else model
+
+
+def measure(
+    built: Mapping[str, nn.Module], case: Mapping[str, Any], size: int, config: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, timing.Samples]]:
+    """Rows by model, and the seconds of every repetition, of `"forward"` and `"step"`."""
+    x = random_input(case, config["batch"], size)
+    timer, _ = timing.timer_for(case["device"])
+    turns = {"timer": timer, "repetitions": config["repetitions"]}
+    samples = {
+        "forward": timing.interleave({k: lambda m=m: forward_only(m, x, case) for k, m in built.items()}, **turns),
+        "step": timing.interleave({k: lambda m=m: step(m, x, case) for k, m in built.items()}, **turns),
+    }
+    rows: dict[str, dict[str, Any]] = {}
+    for name, model in built.items():
+        with precision(case):
+            saved = timing.saved_bytes(model, x)
+        if torch.device(case["device"]).type == "cuda":
+            peak = timing.peak_bytes(lambda model=model: step(model, x, case), case["device"])
+        else:
+            peak = timing.in_fresh_process(peak_of_step, name, dict(case), config["batch"], size)
+        row: dict[str, Any] = {
+            "params": mrn.count_parameters(model),
+            "macs": mrn.count_macs(model, (size, size)),
+            "saved": saved / 1e6,
+            "peak": None if peak is None else peak / 1e6,
+        }
+        for key in ("forward", "step"):
+            middle, low, high = timing.median_and_range(samples[key][name])
+            row |= {key: 1000 * middle, f"{key}_min": 1000 * low, f"{key}_max": 1000 * high}
+        rows[name] = row
+    return rows, samples
+
+
+def peak_of_step(name: str, case: Mapping[str, Any], batch: int, size: int) -> int | None:
+    """Run in a fresh process: bytes of one training step, gradients of the parameters included."""
+    torch.set_num_threads(1)
+    model = build(name, case)
+    step(model, random_input(case, 2, 32), case)  # loads the libraries
+    x = random_input(case, batch, size)
+    return timing.peak_bytes(lambda: step(model, x, case), case["device"])
+
+
+def random_input(case: Mapping[str, Any], batch: int, size: int) -> Tensor:
+    x = torch.randn(batch, case["channels"], size, size, device=case["device"])
+    return x.to(memory_format=torch.channels_last) if case["mode"] == "channels_last" else x
+
+
+def precision(case: Mapping[str, Any]) -> torch.autocast:
+    device = torch.device(case["device"]).type
+    return torch.autocast(device, torch.bfloat16, enabled=case["mode"] == "bf16")
+
+
+def step(model: nn.Module, x: Tensor, case: Mapping[str, Any]) -> None:
+    """Forward and backward."""
+    with precision(case):
+        y = model(x)
+    y.float().sum().backward()
+    model.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def forward_only(model: nn.Module, x: Tensor, case: Mapping[str, Any]) -> None:
+    with precision(case):
+        model(x)
+
+
+def _reference_parameters(channels: int, quick: bool) -> int:
+    with torch.device("meta"):
+        net = mrn.ResidualUNet.paper(channels, channels, hidden_channels=4 if quick else 16)
+    return mrn.count_parameters(net)
