@@ -78,7 +78,8 @@ class FiLM(nn.Module):
     def forward(self, h: Tensor, emb: Tensor | None) -> Tensor:
         if self.linear is None or emb is None:
             return h
-        scale, shift = self.linear(emb).view(*h.shape[:1], -1, *(1,) * (h.ndim - 2)).chunk(2, 1)
+        both: Tensor = self.linear(emb)
+        scale, shift = both[(..., *(None,) * (h.ndim - 2))].chunk(2, 1)  # (N, C, 1, ..., 1) each
         return h * (1 + scale) + shift
 
 
@@ -251,7 +252,8 @@ class Head(nn.Module):
         y = cast(Tensor, self.conv(self.activation(h)))
         for level, size in zip(self.finer, sizes[1:]):
             count = y.shape[1] // (self.space.detail_bands(level) + 1)
-            y = self.space.synthesis(*y.split([count, y.shape[1] - count], 1), size, level)
+            approximation, detail = y.split([count, y.shape[1] - count], 1)
+            y = self.space.synthesis(approximation, detail, size, level)
         return y
 
 

@@ -6,7 +6,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import nn
@@ -33,9 +33,11 @@ def count_macs(model: nn.Module, size: Sequence[int]) -> int:
         size: spatial size.
     """
     like = next(model.parameters())
-    inputs = [torch.zeros(1, model.in_channels, *size, device=like.device, dtype=like.dtype)]  # type: ignore[arg-type]
+    widths = [cast(int, model.in_channels)]
     if getattr(model, "emb_channels", 0):
-        inputs.append(torch.zeros(1, model.emb_channels, device=like.device, dtype=like.dtype))  # type: ignore[arg-type]
+        widths.append(cast(int, model.emb_channels))
+    grids = [tuple(size), ()]
+    inputs = [torch.zeros(1, c, *grid, device=like.device, dtype=like.dtype) for c, grid in zip(widths, grids)]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(*inputs)
     return int(counter.get_total_flops() // 2)
@@ -153,7 +155,7 @@ def _search_blocks(
     total = sum(base)
 
     def shape(blocks: Sequence[int]) -> float:
-        return sum((n / sum(blocks) - m / total) ** 2 for n, m in zip(blocks, base))
+        return float(sum((n / sum(blocks) - m / total) ** 2 for n, m in zip(blocks, base)))
 
     def found(blocks: Sequence[int]) -> int:  # the cost is affine in the number of blocks of each level
         return ones + sum((n - 1) * extra for n, extra in zip(blocks, each))

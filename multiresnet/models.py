@@ -81,13 +81,13 @@ class MultiResNet(UNet):
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_choice("skip", skip, SKIPS)
         space = space if space is not None else Haar(2)
-        levels = make_levels(channels, num_blocks, block, sweeps)
-        check_widths(in_channels, out_channels, patch_levels, emb_channels)
+        levels = _levels(channels, num_blocks, block, sweeps)
+        _check_widths(in_channels, out_channels, patch_levels, emb_channels)
         depth = patch_levels + len(levels[0]) - 1
         encoder = Pyramid(space, in_channels, depth=depth, patch_levels=patch_levels, skip=skip)
         super().__init__(
-            **decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=True),
-            delta=check_delta(delta, in_channels, out_channels),
+            **_decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=True),
+            delta=_check_delta(delta, in_channels, out_channels),
         )
         self.config = {"build": "MultiResNet", **arguments}
 
@@ -178,20 +178,20 @@ class ResidualUNet(UNet):
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         space = space if space is not None else Haar(2)
-        levels = make_levels(channels, num_blocks, block, sweeps)
-        check_widths(in_channels, out_channels, patch_levels, emb_channels)
+        levels = _levels(channels, num_blocks, block, sweeps)
+        _check_widths(in_channels, out_channels, patch_levels, emb_channels)
         encoder = LearnedEncoder(
             space,
             in_channels,
-            levels[0] if encoder_blocks is None else make_levels(channels, encoder_blocks, block, 1)[0],
+            levels[0] if encoder_blocks is None else _levels(channels, encoder_blocks, block, 1)[0],
             patch_levels=patch_levels,
             norm=norm,
             activation=activation,
             emb_channels=emb_channels,
         )
         super().__init__(
-            **decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=False),
-            delta=check_delta(delta, in_channels, out_channels),
+            **_decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=False),
+            delta=_check_delta(delta, in_channels, out_channels),
         )
         self.config = {"build": "ResidualUNet", **arguments}
 
@@ -226,7 +226,7 @@ class ResidualUNet(UNet):
         return net
 
 
-def make_levels(
+def _levels(
     channels: Sequence[int], num_blocks: int | Blocks, block: BlockName | Sequence[BlockName], sweeps: int
 ) -> list[list[Level]]:
     """One list of levels, fine to coarse, for each sweep."""
@@ -246,14 +246,14 @@ def make_levels(
     return [[Level(c, n, kind) for c, n, kind in zip(channels, row, kinds)] for row in rows]
 
 
-def check_widths(in_channels: int, out_channels: int, patch_levels: int, emb_channels: int) -> None:
+def _check_widths(in_channels: int, out_channels: int, patch_levels: int, emb_channels: int) -> None:
     check_positive(in_channels=in_channels, out_channels=out_channels)
     for name, value in (("patch_levels", patch_levels), ("emb_channels", emb_channels)):
         if not isinstance(value, int) or value < 0:
             raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
 
 
-def check_delta(delta: bool, in_channels: int, out_channels: int) -> bool:
+def _check_delta(delta: bool, in_channels: int, out_channels: int) -> bool:
     if delta and out_channels > in_channels:
         raise ValueError(
             f"delta=True adds the last out_channels={out_channels} channels of the input, which has in_channels={in_channels}"
@@ -261,7 +261,7 @@ def check_delta(delta: bool, in_channels: int, out_channels: int) -> bool:
     return delta
 
 
-def decoder_parts(
+def _decoder_parts(
     space: Space,
     encoder: Pyramid | LearnedEncoder,
     sweeps: Sequence[Sequence[Level]],
@@ -286,7 +286,7 @@ def decoder_parts(
         modules: list[nn.Module] = []
         coarse_channels: int | None = None
         for i, level in enumerate(reversed(levels)):
-            merged = kind(
+            merged: Any = kind(
                 space,
                 depth - i,
                 coarse_channels=coarse_channels,

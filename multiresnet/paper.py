@@ -64,7 +64,7 @@ class TiledPyramid(nn.Module):
 
     def channels(self, level: int) -> int:
         """Channels of the skip at `level`."""
-        return self.hidden_channels * 2**level if self.tile else self.hidden_channels
+        return self.hidden_channels * (1 << level) if self.tile else self.hidden_channels
 
     def forward(self, x: Tensor, emb: Tensor | None = None, *, levels: int) -> list[Tensor]:
         """Skips, coarsest first."""
@@ -91,7 +91,7 @@ class PaperEncoder(nn.Module):
 
     def channels(self, level: int) -> int:
         """Channels of the skip at `level`."""
-        return self.hidden_channels * 2**level
+        return self.hidden_channels * (1 << level)
 
     def forward(self, x: Tensor, emb: Tensor | None = None, *, levels: int) -> list[Tensor]:
         """Skips, coarsest first."""
@@ -127,7 +127,7 @@ class PaperLevel(nn.Module):
         h = self.merge(torch.cat([skip, h], 1))
         for block in self.extra:
             h = block(h)
-        return h
+        return cast(Tensor, h)
 
 
 def parts(

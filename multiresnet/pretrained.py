@@ -25,10 +25,11 @@ def to_json(value: Any) -> Any:
     """A constructor argument as plain JSON: spaces as `{class: arguments}`, torch activations by name."""
     if isinstance(value, Space):
         return value.config()
-    if isinstance(value, type) and getattr(nn, value.__name__, None) is value:
-        return value.__name__
-    if getattr(value, "__module__", "") in ("torch.nn.functional", "torch._C._nn"):
-        return {"functional": value.__name__}
+    name = str(getattr(value, "__name__", ""))
+    if isinstance(value, type) and getattr(nn, name, None) is value:
+        return name
+    if name and getattr(nn.functional, name, None) is value:
+        return {"functional": name}
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -99,7 +100,7 @@ def load(cls: type[M], folder: str) -> M:
 def _dtype(path: Path) -> torch.dtype:
     from safetensors import safe_open
 
-    with safe_open(str(path), "pt") as tensors:  # type: ignore[no-untyped-call]
+    with safe_open(str(path), "pt") as tensors:
         for key in tensors.keys():
             tensor: torch.Tensor = tensors.get_tensor(key)
             if tensor.is_floating_point():

@@ -1,4 +1,4 @@
-"""The recursion U = (V, W, E, D, P, U_0) of paper A, definition 1:
+"""The recursion U = (V, W, E, D, P, U_0) of paper A, definition 1.
 
     U_0 = bottleneck,    U_i(v) = D_i( U_(i-1)(P_(i-1) E_i v) | E_i v ).
 
@@ -227,8 +227,8 @@ class UNet(nn.Module):
         """
         radii: list[tuple[int, int | None]] = list(self.encoder.radius.items())
         for sweep in self.sweeps:
-            for i, level in enumerate(cast(Sweep, sweep).levels):
-                radii += [(self.depth - i, level_radius(level))]
+            for i, decoder in enumerate(cast(Sweep, sweep).levels):
+                radii += [(self.depth - i, level_radius(decoder))]
         for i, _ in enumerate(self.heads, start=self.num_levels - len(self.heads)):
             radii += [(self.depth - i, Head.radius)]
         if any(radius is None for _, radius in radii):

@@ -71,7 +71,12 @@ def _benchmark(command: str, module: ModuleType, arguments: Sequence[str]) -> in
         measured = module.run(options)
         result = results.complete(measured, name=options.out.stem, arguments=arguments, options=options)
         results.write(result, options.out)  # first: a table that cannot be drawn loses nothing
-    Console().print(module.table(result))
+    console, table = Console(), module.table(result)
+    wide = console.options.update(width=1000)
+    console.width = max(
+        console.width, console.measure(table, options=wide).maximum
+    )  # a narrow terminal wraps, but cuts nothing off
+    console.print(table)
     if keep:
         print(f"wrote {options.out}")
     return 0

@@ -112,7 +112,7 @@ def _paper(kind: type[mrn.MultiResNet] | type[mrn.ResidualUNet], extra_blocks: i
 
 def _smp(encoder: str) -> Builder:
     def builder(in_channels: int, out_channels: int, space: Space, params: int | None, options: Options) -> nn.Module:
-        smp = _package("segmentation_models_pytorch", "segmentation-models-pytorch")
+        smp = package("segmentation_models_pytorch", "segmentation-models-pytorch")
         if space.spatial_dims != 2:
             raise ValueError(f"smp's networks are for 2 spatial dimensions, got {space.spatial_dims}")
         arguments = {"encoder_weights": None, "in_channels": in_channels, "classes": out_channels, **options}
@@ -123,7 +123,7 @@ def _smp(encoder: str) -> Builder:
 
 def _monai(kind: str, **layout: Any) -> Builder:
     def builder(in_channels: int, out_channels: int, space: Space, params: int | None, options: Options) -> nn.Module:
-        nets = _package("monai.networks.nets", "monai")
+        nets = package("monai.networks.nets", "monai")
         arguments = {"in_channels": in_channels, "out_channels": out_channels, **layout, **options}
         return cast(nn.Module, getattr(nets, kind)(spatial_dims=space.spatial_dims, **arguments))
 
@@ -145,7 +145,16 @@ BUILDERS: dict[str, Builder] = {
 DELTA_INSIDE = ("multiresnet", "multiresnet-fast", "residual-unet", "residual-unet-fast")
 
 
-def _package(module: str, package: str) -> Any:
+def package(module: str, package: str) -> Any:
+    """A peer's module.
+
+    Args:
+        module: to import.
+        package: that holds it, for the message.
+
+    Raises:
+        MissingPackage: it is not installed.
+    """
     try:
         with warnings.catch_warnings():  # what a peer warns about at import is not ours to mend
             warnings.simplefilter("ignore")

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from multiresnet_bench.train import Recipe, mean_and_sd, run_jobs, train
 from rich.table import Table
 from torch import Tensor
 
 import multiresnet as mrn
+from multiresnet_bench.train import Recipe, mean_and_sd, run_jobs, train
 
 SPLITS = {"train": slice(0, 120), "val": slice(120, 136), "test": slice(136, 168)}
 OURS: dict[str, Any] = {"build": "MultiResNet", "channels": (32, 64, 64, 96), "num_blocks": (2, 3, 2, 2)}

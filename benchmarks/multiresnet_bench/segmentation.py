@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from multiresnet_bench.pde import build
-from multiresnet_bench.train import Recipe, mean_and_sd, run_jobs, train
 from rich.table import Table
 from torch import Tensor
 
 import multiresnet as mrn
+from multiresnet_bench.pde import build
+from multiresnet_bench.train import Recipe, mean_and_sd, run_jobs, train
 
 OURS: dict[str, Any] = {
     "build": "MultiResNet",
@@ -70,7 +70,9 @@ def load(folder: Path, split: str) -> tuple[Tensor, Tensor]:
     with np.load(path) as file:
         chosen = file[f"{split}_idx"]
         x, cell = file["x"][chosen], file["y"][chosen]
-    return torch.from_numpy(x).float()[:, None] / 255 - 0.5, 1.0 - torch.from_numpy(cell).float()[:, None]
+        train = file["x"][file["train_idx"]]
+    image = (torch.from_numpy(x).float()[:, None] - train.mean()) / train.std()
+    return image, 1.0 - torch.from_numpy(cell).float()[:, None]
 
 
 def synthetic(count: int) -> tuple[Tensor, Tensor]:

@@ -117,10 +117,12 @@ def measure(
         "forward": timing.interleave({k: lambda m=m: forward_only(m, x, case) for k, m in built.items()}, **turns),
         "step": timing.interleave({k: lambda m=m: step(m, x, case) for k, m in built.items()}, **turns),
     }
+    from multiresnet.demo.measure import saved_bytes  # here: the processes for peaks need not load it
+
     rows: dict[str, dict[str, Any]] = {}
     for name, model in built.items():
         with precision(case):
-            saved = timing.saved_bytes(model, x)
+            saved = saved_bytes(model, x)
         if torch.device(case["device"]).type == "cuda":
             peak = timing.peak_bytes(lambda model=model: step(model, x, case), case["device"])
         else:

@@ -16,8 +16,6 @@ from typing import Any
 
 import torch
 
-from multiresnet.demo.measure import saved_bytes as saved_bytes
-
 Task = Callable[[], object]
 Timer = Callable[[Task], float]
 Samples = dict[str, list[float]]
@@ -87,12 +85,16 @@ def median_and_range(values: list[float]) -> tuple[float, float, float]:
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` in a new interpreter; `function` must be importable, all values picklable.
+    """`function(*arguments)` in a new process that has only imported; values must be picklable.
+
+    Where the system can, processes are forked from a server that has imported the function's module and nothing else.
 
     Raises:
         MemoryError: the process was killed, as the system does when memory ends.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        context.set_forkserver_preload([function.__module__])
     with _importable(), concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
             return pool.submit(function, *arguments).result()

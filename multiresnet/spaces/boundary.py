@@ -145,7 +145,7 @@ def pad(x: Tensor, width: int, sides: Sides) -> Tensor:
     """
     if torch.compiler.is_compiling() or min(x.shape[2:]) <= width or not x.requires_grad:
         return _pad_by_torch(x, width, sides)
-    return cast(Tensor, _Pad.apply(x, width, sides))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _Pad.apply(x, width, sides))
 
 
 class BoundaryConv(nn.Module):

@@ -99,7 +99,7 @@ class Haar(Space):
     def project(self, x: Tensor, level: int = 0) -> Tensor:
         axes = self.halved(level)
         x = pad_to_even(x, axes, self.sides)
-        return cast(Tensor, _CellMean.apply(x, axes))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _CellMean.apply(x, axes))
 
     def embed(self, w: Tensor, size: Sequence[int], level: int = 0) -> Tensor:
         # the scale is given beside the size: torch would derive it from odd sizes and round
@@ -153,7 +153,7 @@ class _CellMean(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, axes: Axes) -> Tensor:
         kernel = [2 if axis in axes else 1 for axis in range(2, x.ndim)]
-        return cast(Tensor, _AVG_POOL[len(kernel)](x, kernel))
+        return _AVG_POOL[len(kernel)](x, kernel)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

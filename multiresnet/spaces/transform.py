@@ -19,6 +19,7 @@ from torch import Tensor
 
 from multiresnet.spaces.boundary import Sides, boundary_index, parse_boundary
 
+_COMPILER_TELLS = torch.__version__ >= "2.7"
 Axes = tuple[int, ...]  # tensor dimensions (2, 3, ...) that are halved
 
 
@@ -64,7 +65,7 @@ def _synthesis(approximation: Tensor, detail: Tensor, axes: Axes, mean: bool) ->
     bands = [approximation, *detail.split(approximation.shape[1], 1)]
     for axis in reversed(axes):
         bands = [_merge(low, high, axis, mean) for low, high in zip(bands[0::2], bands[1::2])]
-    return bands[0]
+    return cast(Tensor, bands[0])
 
 
 def _merge(low: Tensor, high: Tensor, axis: int, mean: bool) -> Tensor:
@@ -94,7 +95,7 @@ class _Analysis(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return cast(Tensor, _Synthesis.apply(*grads, ctx.axes, ctx.mean)), None, None  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Synthesis.apply(*grads, ctx.axes, ctx.mean)), None, None
 
 
 class _Synthesis(torch.autograd.Function):
@@ -110,20 +111,31 @@ class _Synthesis(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        approximation, detail = _Analysis.apply(grads[0], ctx.axes, ctx.mean)  # type: ignore[no-untyped-call]
+        approximation, detail = _Analysis.apply(grads[0], ctx.axes, ctx.mean)
         return approximation, detail, None, None
+
+
+def _known(condition: object) -> bool:
+    """Whether ``condition`` on sizes is true, as far as a compiler can tell without a guard (a recompilation per parity)."""
+    if not torch.compiler.is_compiling() or not _COMPILER_TELLS:
+        return condition is True
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(cast(bool, condition))
 
 
 def pad_to_even(x: Tensor, axes: Axes, sides: Sides) -> Tensor:
     """Extend the odd ones among ``axes`` by one sample at the upper side, by the rule of that side."""
     odd = [x.shape[axis] % 2 for axis in axes]
-    if all(isinstance(extra, int) for extra in odd):  # unlike torch's padding: saves nothing, deterministic backward
-        for axis, extra in zip(axes, odd):
+    if all(_known(extra == 0) or _known(extra == 1) for extra in odd):
+        for axis, extra in zip(
+            axes, odd
+        ):  # unlike torch's padding this saves nothing, and its backward is deterministic
             last = x.shape[axis] - 1
             source = {"periodic": 0, "reflect": max(last - 1, 0)}.get(sides[axis - 2][1], last)
             x = torch.cat([x, x.narrow(axis, source, 1)], axis) if extra else x
         return x
-    # symbolic sizes, which an export may meet as odd or even
+    # symbolic sizes: one graph for odd and even ones
     widths = [0] * (2 * (x.ndim - 2))
     for axis, extra in zip(axes, odd):
         if sides[axis - 2][1] in ("periodic", "reflect"):
@@ -138,15 +150,16 @@ def pad_to_even(x: Tensor, axes: Axes, sides: Sides) -> Tensor:
 def analysis(x: Tensor, axes: Axes, sides: Sides) -> tuple[Tensor, Tensor]:
     """One level along the tensor dimensions ``axes``; the engine of :func:`haar_analysis` and of ``Haar``."""
     x = pad_to_even(x, axes, sides)
-    return cast(tuple[Tensor, Tensor], _Analysis.apply(x, axes, True))  # type: ignore[no-untyped-call]
+    return cast(tuple[Tensor, Tensor], _Analysis.apply(x, axes, True))
 
 
 def synthesis(approximation: Tensor, detail: Tensor, axes: Axes, size: Sequence[int]) -> Tensor:
     """Inverse of :func:`analysis`; ``size`` is the spatial size before it."""
-    x = cast(Tensor, _Synthesis.apply(approximation, detail, axes, False))  # type: ignore[no-untyped-call]
+    x = cast(Tensor, _Synthesis.apply(approximation, detail, axes, False))
     for axis in axes:
         n = size[axis - 2]
-        if not isinstance(n, int):  # symbolic: a slice would add guards on its bounds that an export cannot prove
+        # symbolic: a slice would add guards on its bounds that an export cannot prove
+        if not (_known(x.shape[axis] == n) or _known(x.shape[axis] != n)):
             x = x.index_select(axis, torch.arange(n, device=x.device))
         elif x.shape[axis] != n:
             x = x.narrow(axis, 0, n)
