@@ -48,6 +48,13 @@ def make_activation(activation: Activation) -> nn.Module:
     return activation if isinstance(activation, nn.Module) else Function(activation)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Torch's, also where a group is one single value; torch refuses that, here the result is the bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def make_norm(norm: Norm, channels: int, spatial_dims: int) -> nn.Module:
     """Normalisation over (N, channels, *spatial). All but `"batch"` work on a batch of 1 with a single cell.
 
@@ -62,7 +69,7 @@ def make_norm(norm: Norm, channels: int, spatial_dims: int) -> nn.Module:
     if norm == "batch":
         return _BATCH_NORM[spatial_dims](channels)
     groups = {"group": math.gcd(4, channels), "layer": 1, "instance": channels}[norm]
-    return nn.GroupNorm(groups, channels)
+    return GroupNorm(groups, channels)
 
 
 class FiLM(nn.Module):

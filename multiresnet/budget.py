@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from multiresnet.checks import check_choice
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -92,6 +94,7 @@ def match_budget(
             model = build(**{**options, **choice})
         return count_parameters(model) if params is not None else count_macs(model, at or ())
 
+    check_choice("vary", vary, ("channels", "num_blocks"))
     search = {"channels": _search_channels, "num_blocks": _search_blocks}[vary]
     choice, found = search(build, cost, budget, options, tolerance)
     if abs(found / budget - 1) > tolerance:

@@ -31,8 +31,9 @@ def explain_typos(function: Callable[P, R]) -> Callable[P, R]:
 
 def closest(name: str, options: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or nothing where no option is near."""
-    match = difflib.get_close_matches(name.lower(), list(options), 1, 0.5)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+    spelling = {option.lower(): option for option in options}
+    match = difflib.get_close_matches(name.lower(), spelling, 1, 0.5)
+    return f" (did you mean {spelling[match[0]]!r}?)" if match else ""
 
 
 def check_choice(name: str, value: object, options: Iterable[str]) -> None:
@@ -53,6 +54,8 @@ def check_input(x: Tensor, *, in_channels: int, spatial_dims: int, dtype: torch.
     """Raise unless `x` is a floating (N, in_channels, *spatial) tensor of the model's type (any type under autocast)."""
     if isinstance(cast(object, x), torch.fx.Proxy):  # symbolic tracing has no shapes to check
         return
+    if not isinstance(cast(object, x), Tensor):
+        raise TypeError(f"expected a torch.Tensor, got {type(x).__name__}; use torch.from_numpy(x) for a numpy array")
     wanted = f"(N, {in_channels}, {', '.join('DHW'[-spatial_dims:])})"
     shape = tuple(x.shape)
     if x.ndim != spatial_dims + 2:
@@ -64,6 +67,8 @@ def check_input(x: Tensor, *, in_channels: int, spatial_dims: int, dtype: torch.
         if x.shape[-1] == in_channels:
             raise ValueError(f"expected {wanted}; got {shape}, which looks channels-last: use x.movedim(-1, 1)")
         raise ValueError(f"model built for in_channels={in_channels}, got {x.shape[1]} channels in shape {shape}")
+    if 0 in shape[2:]:
+        raise ValueError(f"spatial size {shape[2:]} holds no samples; every axis needs at least one")
     if not x.is_floating_point():
         raise TypeError(f"expected a floating point tensor, got {x.dtype}; for 8-bit images use x.float() / 255")
     if dtype is not None and x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):

@@ -22,12 +22,12 @@ M = TypeVar("M", bound="UNet")
 
 
 def to_json(value: Any) -> Any:
-    """A constructor argument as plain JSON: spaces as `{class: arguments}`, torch activations by name."""
+    """A constructor argument as plain JSON: spaces as `{class: arguments}`, torch's classes and functions by name."""
     if isinstance(value, Space):
         return value.config()
     name = str(getattr(value, "__name__", ""))
-    if isinstance(value, type) and getattr(nn, name, None) is value:
-        return name
+    if isinstance(value, type) and getattr(nn, name, None) is value:  # only an activation may be given by its name
+        return name if name in nn.modules.activation.__all__ else {"module": name}
     if name and getattr(nn.functional, name, None) is value:
         return {"functional": name}
     if isinstance(value, (list, tuple)):
@@ -46,8 +46,8 @@ def from_json(value: Any) -> Any:
         return tuple(from_json(item) for item in value)
     if isinstance(value, dict):
         [(name, arguments)] = value.items()
-        if name == "functional":
-            return getattr(nn.functional, arguments)
+        if name in ("functional", "module"):
+            return getattr(nn.functional if name == "functional" else nn, arguments)
         return getattr(spaces, name)(**{key: from_json(item) for key, item in arguments.items()})
     return value
 

@@ -77,7 +77,8 @@ def assert_every_parameter_has_gradient(model: nn.Module, x: Tensor, *, emb: Ten
 
     Examples:
         >>> from multiresnet import MultiResNet
-        >>> assert_every_parameter_has_gradient(MultiResNet(1, 1, channels=(16, 16)), torch.randn(1, 1, 8, 8))
+        >>> net = MultiResNet(1, 1, channels=(16, 16), num_blocks=1)
+        >>> assert_every_parameter_has_gradient(net, torch.randn(1, 1, 8, 8))
     """
     model = randomise(model)
     y = model(x) if emb is None else model(x, emb)

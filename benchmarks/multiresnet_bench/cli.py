@@ -17,6 +17,7 @@ COMMANDS = {
     "segmentation": "accuracy on membrane segmentation at equal training time",
     "report": "put the tables of all results into the documentation",
 }
+TRAINING = ("pde", "segmentation")
 RESULTS = Path("benchmarks") / "results"
 
 
@@ -59,7 +60,8 @@ def _benchmark(command: str, module: ModuleType, arguments: Sequence[str]) -> in
     default = RESULTS / f"{command}.json"
     parser.add_argument("--quick", action="store_true", help="tiny sizes, seconds in all, to see that it runs")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help=f"default: {default}; none with --quick")
-    parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="runs of each training (default 3)")
+    if command in TRAINING:
+        parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="runs of each model (default 3)")
     parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="of torch (default 1)")
     module.add_arguments(parser)
     options = parser.parse_args(arguments[1:])

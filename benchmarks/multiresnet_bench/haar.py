@@ -127,7 +127,8 @@ def implementations(dims: int, *, peers: bool, compiled: bool) -> tuple[dict[str
     """Transforms by name, and why others are missing."""
     unit = 2 ** (dims / 2)  # from our mean convention to orthonormal coefficients
     ours = Transform(lambda x: mrn.haar_analysis(x), _our_synthesis, 1.0)
-    found, missing = {"multiresnet": ours}, {}
+    found = {"multiresnet": ours}
+    missing: dict[str, str] = {}
     if compiled:
         analysis = torch.compile(ours.analysis, fullgraph=True, dynamic=False)
         synthesis = torch.compile(ours.synthesis, fullgraph=True, dynamic=False)
@@ -149,7 +150,8 @@ def implementations(dims: int, *, peers: bool, compiled: bool) -> tuple[dict[str
 
 
 def _our_synthesis(bands: Bands) -> Tensor:
-    return mrn.haar_synthesis(*bands, size=[2 * n for n in bands[0].shape[2:]])
+    approximation, detail = bands
+    return mrn.haar_synthesis(approximation, detail, size=[2 * n for n in approximation.shape[2:]])
 
 
 def _ptwt(dims: int, unit: float) -> Transform:

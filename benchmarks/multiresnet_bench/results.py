@@ -27,9 +27,11 @@ from typing import Any
 
 import torch
 
+import multiresnet
+
 SCHEMA = 1
 REPOSITORY = Path(__file__).resolve().parents[2]
-PEERS = ("multiresnet", "segmentation-models-pytorch", "monai", "ptwt", "pytorch-wavelets", "PyWavelets")
+PEERS = ("segmentation-models-pytorch", "monai", "ptwt", "pytorch-wavelets", "PyWavelets")
 PLAIN = (str, int, float, bool, type(None))
 # field -> type or types, whether it must be there
 FIELDS: dict[str, tuple[Any, bool]] = {
@@ -162,8 +164,8 @@ def commit(folder: Path = REPOSITORY) -> dict[str, Any] | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python, torch, numpy and the peers; None for what is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    """Of Python, this package, torch, numpy and the peers; None for what is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "multiresnet": multiresnet.__version__}
     for package in ("torch", "numpy", *PEERS):
         try:
             found[package] = importlib.metadata.version(package)

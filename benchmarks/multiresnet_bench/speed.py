@@ -1,5 +1,6 @@
 """What a forward pass and a training step cost, in time and memory, for networks of (nearly) equal parameters.
 
+`multiresnet-fast` and `residual-unet-fast` have the same blocks, patches and norm (none); only the encoder differs.
 Ours are scaled to the parameters of the reference, the paper's residual U-Net of 16 hidden channels; the networks of
 smp and MONAI are taken as they are. A training step is forward and backward, without optimiser. Models take turns, and
 every ratio is taken within a turn. The peak of memory is that of one step in a fresh process, above what the process
@@ -9,6 +10,7 @@ held before; "saved" are the bytes that autograd keeps for the backward pass.
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,20 +24,19 @@ from multiresnet_bench import models, report, timing
 REFERENCE = "residual-unet-paper"
 QUICK = (REFERENCE, "multiresnet-fast", "residual-unet-fast")
 MODES = ("fp32", "bf16", "channels_last")
-MEASURED = ("forward", "step", "saved", "peak")
 COLUMNS = [
     ["size", "size", ""],
     ["model", "model", ""],
     ["params", "parameters", ",d"],
     ["macs", "MACs", ".3g"],
+    ["macs_ratio", "MACs ratio", ".2f"],
     ["forward", "forward, ms", ".1f"],
     ["step", "step, ms", ".1f"],
-    ["step_ratio", "ratio", ".2f"],
+    ["step_ratio", "step ratio", ".2f"],
     ["saved", "saved, MB", ".1f"],
-    ["saved_ratio", "ratio", ".2f"],
+    ["saved_ratio", "saved ratio", ".2f"],
     ["peak", "peak, MB", ".1f"],
-    ["peak_ratio", "ratio", ".2f"],
-    ["macs_ratio", "MACs ratio", ".2f"],
+    ["peak_ratio", "peak ratio", ".2f"],
 ]
 
 
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """All models at all sizes: rows with times in ms, memory in MB (10^6 bytes), and ratios to the reference."""
     names = list(options.models or (QUICK if options.quick else models.BUILDERS))
     names = [REFERENCE, *(name for name in names if name != REFERENCE)]
-    config = {
+    config: dict[str, Any] = {
         "models": names,
         "params": options.params or _reference_parameters(options.channels, options.quick),
         "sizes": options.sizes or ([32] if options.quick else [128, 256]),
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "repetitions": options.repetitions or (2 if options.quick else 7),
         "clock": timing.timer_for(options.device)[1],
     }
-    case = {k: getattr(options, k) for k in ("channels", "mode", "device")} | {"params": config["params"]}
+    case = {k: getattr(options, k) for k in ("channels", "mode", "device", "threads")} | {"params": config["params"]}
     built: dict[str, nn.Module] = {}
     missing: dict[str, str] = {}
     for name in names:
@@ -92,7 +93,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 known = row[key] is not None and reference[key]
                 row[f"{key}_ratio"] = row[key] / reference[key] if known else None
             rows.append(row)
-    return {"rows": rows, "columns": COLUMNS, "config": config, "repetitions": repetitions}
+    note = f"{config['batch']} samples a step. Ratios to {REFERENCE}, within each turn."
+    return {"rows": rows, "columns": COLUMNS, "note": note, "config": config, "repetitions": repetitions}
 
 
 def table(result: Mapping[str, Any]) -> Table:
@@ -114,8 +116,10 @@ def measure(
     timer, _ = timing.timer_for(case["device"])
     turns = {"timer": timer, "repetitions": config["repetitions"]}
     samples = {
-        "forward": timing.interleave({k: lambda m=m: forward_only(m, x, case) for k, m in built.items()}, **turns),
-        "step": timing.interleave({k: lambda m=m: step(m, x, case) for k, m in built.items()}, **turns),
+        "forward": timing.interleave(
+            {k: functools.partial(forward_only, m, x, case) for k, m in built.items()}, **turns
+        ),
+        "step": timing.interleave({k: functools.partial(step, m, x, case) for k, m in built.items()}, **turns),
     }
     from multiresnet.demo.measure import saved_bytes  # here: the processes for peaks need not load it
 
@@ -124,7 +128,7 @@ def measure(
         with precision(case):
             saved = saved_bytes(model, x)
         if torch.device(case["device"]).type == "cuda":
-            peak = timing.peak_bytes(lambda model=model: step(model, x, case), case["device"])
+            peak = timing.peak_bytes(functools.partial(step, model, x, case), case["device"])
         else:
             peak = timing.in_fresh_process(peak_of_step, name, dict(case), config["batch"], size)
         row: dict[str, Any] = {
@@ -142,7 +146,7 @@ def measure(
 
 def peak_of_step(name: str, case: Mapping[str, Any], batch: int, size: int) -> int | None:
     """Run in a fresh process: bytes of one training step, gradients of the parameters included."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(case["threads"])
     model = build(name, case)
     step(model, random_input(case, 2, 32), case)  # loads the libraries
     x = random_input(case, batch, size)

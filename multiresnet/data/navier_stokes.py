@@ -138,7 +138,7 @@ def evolve(
     Raises:
         ValueError: on a wrong shape, or when the solution blows up; the message names the time and the fix.
 
-    Example:
+    Examples:
         >>> import torch
         >>> x = torch.arange(16, dtype=torch.float64) * (2 * torch.pi / 16)
         >>> w = 2 * torch.cos(x) * torch.cos(x)[:, None]      # Taylor-Green: decays as exp(-2 viscosity t)
@@ -218,7 +218,7 @@ def navier_stokes(
     Raises:
         ValueError: on impossible arguments, or if the solution blows up (with the time and the fix).
 
-    Example:
+    Examples:
         >>> flow = navier_stokes(2, frames=3, size=16, spin_up=0.5)
         >>> flow.shape, flow.dtype.name
         ((2, 3, 1, 16, 16), 'float32')

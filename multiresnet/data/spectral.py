@@ -21,7 +21,7 @@ def spectral_resample(field: Tensor, size: int) -> Tensor:
 
     Wavenumbers below half the smaller size keep their amplitude, so the mean stays; all others are dropped.
 
-    Example:
+    Examples:
         >>> import torch
         >>> x = torch.arange(24) * (2 * torch.pi / 24)
         >>> coarse = spectral_resample(torch.cos(x) * torch.ones(24, 1), 8)
@@ -43,7 +43,7 @@ def spectral_resample(field: Tensor, size: int) -> Tensor:
 def velocity(vorticity: Tensor, *, length: float = 2 * math.pi) -> Tensor:
     """The divergence-free velocity (..., 2, n, n), components x then y, of a vorticity (..., n, n).
 
-    Example:
+    Examples:
         >>> import torch
         >>> x = torch.arange(16, dtype=torch.float64) * (2 * torch.pi / 16)
         >>> u = velocity(torch.cos(x) * torch.ones(16, 1, dtype=torch.float64))    # w = dv/dx = cos x

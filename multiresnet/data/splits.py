@@ -35,7 +35,7 @@ def split_segments(
     Raises:
         ValueError: when the fractions make no sense or there are too few frames.
 
-    Example:
+    Examples:
         >>> split_segments(1, 20, (0.6, 0.2, 0.2), window=2)["test"]
         [Segment(trajectory=0, start=16, stop=20)]
     """

@@ -102,7 +102,7 @@ class TrajectoryDataModule(LightningDataModule):
         ValueError, TypeError: on a wrong layout, NaN or Inf (with its place), too few frames, a constant
             channel.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> flow = np.random.default_rng(0).normal(size=(10, 5, 1, 8, 8))
         >>> data = TrajectoryDataModule(flow, boundary="periodic", batch_size=4)

@@ -16,7 +16,7 @@ __all__ = ["saved_bytes", "step_times"]
 def saved_bytes(model: nn.Module, x: Tensor) -> int:
     """Bytes that autograd keeps for the backward pass: distinct storages, those of the parameters excluded.
 
-    Example:
+    Examples:
         >>> saved_bytes(nn.Sequential(nn.Linear(4, 8), nn.Tanh()), torch.zeros(2, 4))  # x: 32, tanh(...): 64
         96
     """

@@ -9,34 +9,34 @@ from torch import Tensor, nn
 
 
 class Space(ABC):
-    """Nested spaces ``V_J ⊂ ... ⊂ V_1 ⊂ V_0`` of functions on one domain; level 0 is the finest, a level halves the one before.
+    """Nested spaces `V_J ⊂ ... ⊂ V_1 ⊂ V_0` of functions on one domain; level 0 is the finest, a level halves the one before.
 
-    A space has no parameters and no state: instances are immutable, comparable and written to JSON by :meth:`config`.
-    An element of ``V_level`` is a tensor (N, C, *grid). Three identities make it a space, and ``tests/spaces`` checks them:
-    ``project(embed(w)) == w``, ``embed∘project`` is an orthogonal projection, ``synthesis(*analysis(x)) == x``.
+    A space has no parameters and no state: instances are immutable, comparable and written to JSON by `config`.
+    An element of `V_level` is a tensor (N, C, *grid). Three identities make it a space, and `tests/spaces` checks them:
+    `project(embed(w)) == w`, `embed∘project` is an orthogonal projection, `synthesis(*analysis(x)) == x`.
     """
 
     spatial_dims: int
 
     @abstractmethod
     def project(self, x: Tensor, level: int = 0) -> Tensor:
-        """Orthogonal projection ``V_level -> V_(level + 1)``: (N, C, *grid) -> (N, C, *coarse grid)."""
+        """Orthogonal projection `V_level -> V_(level + 1)`: (N, C, *grid) -> (N, C, *coarse grid)."""
 
     @abstractmethod
     def embed(self, w: Tensor, size: Sequence[int], level: int = 0) -> Tensor:
-        """Inclusion ``V_(level + 1) ⊂ V_level``: (N, C, *coarse grid) -> (N, C, *size)."""
+        """Inclusion `V_(level + 1) ⊂ V_level`: (N, C, *coarse grid) -> (N, C, *size)."""
 
     @abstractmethod
     def analysis(self, x: Tensor, level: int = 0) -> tuple[Tensor, Tensor]:
-        """``(approximation, detail)`` of an element of ``V_level``; detail is (N, C * detail_bands(level), *coarse grid)."""
+        """`(approximation, detail)` of an element of `V_level`; detail is (N, C * detail_bands(level), *coarse grid)."""
 
     @abstractmethod
     def synthesis(self, approximation: Tensor, detail: Tensor, size: Sequence[int], level: int = 0) -> Tensor:
-        """Exact inverse of :meth:`analysis`: -> (N, C, *size)."""
+        """Exact inverse of `analysis`: -> (N, C, *size)."""
 
     @abstractmethod
     def detail_bands(self, level: int = 0) -> int:
-        """Number of detail coefficients beside each coefficient of ``V_(level + 1)``."""
+        """Number of detail coefficients beside each coefficient of `V_(level + 1)`."""
 
     @abstractmethod
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3, *, bias: bool = True) -> nn.Module:
@@ -44,20 +44,20 @@ class Space(ABC):
 
     @abstractmethod
     def reduction(self, level: int) -> tuple[int, ...]:
-        """Length of a cell of ``V_level`` in cells of ``V_0``, per axis."""
+        """Length of a cell of `V_level` in cells of `V_0`, per axis."""
 
     @abstractmethod
     def config(self) -> dict[str, object]:
         """Plain constructor arguments under the key of the class name, for JSON."""
 
     def detail(self, x: Tensor, level: int = 0) -> Tensor:
-        """What :meth:`project` loses: the detail part of :meth:`analysis`."""
+        """What `project` loses: the detail part of `analysis`."""
         return self.analysis(x, level)[1]
 
     def fit(self, x: Tensor, depth: int) -> Tensor:
-        """Bring an arbitrary input (N, C, *spatial) onto the grid of ``V_0``. The default takes every size as it is."""
+        """Bring an arbitrary input (N, C, *spatial) onto the grid of `V_0`. The default takes every size as it is."""
         return x
 
     def unfit(self, y: Tensor, size: Sequence[int]) -> Tensor:
-        """Inverse of :meth:`fit`: (N, C, *grid of V_0) -> (N, C, *size)."""
+        """Inverse of `fit`: (N, C, *grid of V_0) -> (N, C, *size)."""
         return y

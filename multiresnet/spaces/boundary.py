@@ -19,18 +19,18 @@ _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def parse_boundary(boundary: Boundary, spatial_dims: int) -> Sides:
-    """Spell a boundary out as one ``(lower, upper)`` pair of rules for each axis.
+    """Spell a boundary out as one `(lower, upper)` pair of rules for each axis.
 
     Args:
-        boundary: one rule for all axes, or one entry for each axis; an entry is a rule or a ``(lower, upper)`` pair.
-            The rules are ``"periodic"`` (both sides of an axis or none), ``"reflect"`` (mirror, edge not repeated),
-            ``"replicate"`` (edge repeated) and ``"zeros"``.
+        boundary: one rule for all axes, or one entry for each axis; an entry is a rule or a `(lower, upper)` pair.
+            The rules are `"periodic"` (both sides of an axis or none), `"reflect"` (mirror, edge not repeated),
+            `"replicate"` (edge repeated) and `"zeros"`.
         spatial_dims: number of spatial axes.
 
     Raises:
         ValueError: unknown rule, wrong number of entries, or periodic on one side only.
 
-    Example:
+    Examples:
         >>> parse_boundary((("zeros", "replicate"), "periodic"), 2)
         (('zeros', 'replicate'), ('periodic', 'periodic'))
     """
@@ -50,9 +50,9 @@ def parse_boundary(boundary: Boundary, spatial_dims: int) -> Sides:
 
 
 def boundary_index(size: int, lower: int, upper: int, rules: tuple[Rule, Rule], device: torch.device) -> Tensor:
-    """Where each sample of an axis padded by ``(lower, upper)`` comes from; any width, wrapped by index.
+    """Where each sample of an axis padded by `(lower, upper)` comes from; any width, wrapped by index.
 
-    Example:
+    Examples:
         >>> boundary_index(3, 2, 4, ("periodic", "periodic"), torch.device("cpu")).tolist()
         [1, 2, 0, 1, 2, 0, 1, 2, 0]
     """
@@ -96,7 +96,7 @@ def _pad_by_torch(x: Tensor, width: int, sides: Sides) -> Tensor:
 
 
 class _Pad(torch.autograd.Function):
-    """Padding by ``width`` on all sides whose backward folds the rims back and saves nothing."""
+    """Padding by `width` on all sides whose backward folds the rims back and saves nothing."""
 
     @staticmethod
     def forward(x: Tensor, width: int, sides: Sides) -> Tensor:
@@ -128,17 +128,17 @@ class _Pad(torch.autograd.Function):
 
 
 def pad(x: Tensor, width: int, sides: Sides) -> Tensor:
-    """Extend ``x`` by ``width`` samples on every side, by the rule of that side.
+    """Extend `x` by `width` samples on every side, by the rule of that side.
 
     Args:
         x: (N, C, *spatial).
         width: samples on each side, >= 0; may exceed the size (the rule is then applied by index, again and again).
-        sides: rules of each axis, see :func:`parse_boundary`.
+        sides: rules of each axis, see `parse_boundary`.
 
     Returns:
         (N, C, *(spatial + 2 * width)).
 
-    Example:
+    Examples:
         >>> x = torch.arange(3.0).view(1, 1, 3)
         >>> pad(x, 1, parse_boundary("reflect", 1)).flatten().tolist()
         [1.0, 0.0, 1.0, 2.0, 1.0]
@@ -155,7 +155,7 @@ class BoundaryConv(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: odd; the same on all axes.
-        sides: rules of each axis, see :func:`parse_boundary`.
+        sides: rules of each axis, see `parse_boundary`.
         bias: whether to add a bias.
 
     Shape:

@@ -29,22 +29,22 @@ class Haar(Space):
     """Piecewise constant functions on a box in 1, 2 or 3 dimensions: the space of the Haar wavelet (paper A, section A.1).
 
     Projection is the average over each cell, embedding repeats a value over its cell, the details are the Haar coefficients
-    (mean convention, see :func:`multiresnet.haar_analysis`). Any spatial size >= 1 works: level ``l + 1`` has
-    ``ceil(n / 2)`` cells where level ``l`` has ``n``.
+    (mean convention, see `multiresnet.haar_analysis`). Any spatial size >= 1 works: level `l + 1` has
+    `ceil(n / 2)` cells where level `l` has `n`.
 
     Args:
         spatial_dims: 1, 2 or 3.
-        boundary: what lies outside the box: ``"periodic"``, ``"reflect"``, ``"replicate"`` or ``"zeros"``; one rule, or one
-            for each axis, an entry being a rule or a ``(lower, upper)`` pair. Convolutions pad by it, and the last cell of
-            an odd axis is completed by it; with ``"zeros"`` that cell averages the part inside the box, so that constants
+        boundary: what lies outside the box: `"periodic"`, `"reflect"`, `"replicate"` or `"zeros"`; one rule, or one
+            for each axis, an entry being a rule or a `(lower, upper)` pair. Convolutions pad by it, and the last cell of
+            an odd axis is completed by it; with `"zeros"` that cell averages the part inside the box, so that constants
             stay constants.
         strides: which axes are halved at which level, for anisotropic grids: one tuple of 1s and 2s for each level, finest
-            first, such as ``((1, 2, 2), (2, 2, 2))``. Later levels halve all axes; ``()`` halves all axes at all levels.
+            first, such as `((1, 2, 2), (2, 2, 2))`. Later levels halve all axes; `()` halves all axes at all levels.
 
     Raises:
-        ValueError: ``spatial_dims`` not 1, 2 or 3, an unknown boundary rule, or strides that are not 1 or 2.
+        ValueError: `spatial_dims` not 1, 2 or 3, an unknown boundary rule, or strides that are not 1 or 2.
 
-    Example:
+    Examples:
         >>> space = Haar(spatial_dims=1, boundary="periodic")
         >>> x = torch.tensor([[[1.0, 3.0, 5.0, 7.0]]])
         >>> space.project(x), space.embed(space.project(x), (4,))
@@ -80,7 +80,7 @@ class Haar(Space):
             depth: number of levels to choose strides for.
             boundary: as in the class.
 
-        Example:
+        Examples:
             >>> Haar.for_size((16, 64, 64), depth=3).strides
             ((1, 2, 2), (1, 2, 2), (2, 2, 2))
         """
@@ -92,7 +92,7 @@ class Haar(Space):
         return cls(len(current), boundary, tuple(strides))
 
     def halved(self, level: int) -> Axes:
-        """Tensor dimensions that are halved between ``level`` and ``level + 1``."""
+        """Tensor dimensions that are halved between `level` and `level + 1`."""
         step = self.strides[level] if level < len(self.strides) else (2,) * self.spatial_dims
         return tuple(axis for axis, stride in enumerate(step, start=2) if stride == 2)
 

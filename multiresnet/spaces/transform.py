@@ -1,11 +1,11 @@
 """The Haar transform by sums and differences: no filter tensors, any size, exact inverse.
 
-Convention: *mean*. One step along an axis maps a pair ``(x0, x1)`` to ``a = (x0 + x1) / 2`` and ``d = (x0 - x1) / 2``, so
-the approximation is the average over each cell and ``x0 = a + d``, ``x1 = a - d``. Halving is exact in every floating
-type. PyWavelets' orthonormal coefficients are these times ``2**(k / 2)``, ``k`` the number of halved axes.
+Convention: *mean*. One step along an axis maps a pair `(x0, x1)` to `a = (x0 + x1) / 2` and `d = (x0 - x1) / 2`, so
+the approximation is the average over each cell and `x0 = a + d`, `x1 = a - d`. Halving is exact in every floating
+type. PyWavelets' orthonormal coefficients are these times `2**(k / 2)`, `k` the number of halved axes.
 
-An odd axis is first extended by one sample. For ``"replicate"`` (and ``"zeros"``, where the last cell averages only what
-lies inside the box) that repeats the last sample, PyWavelets' mode ``"symmetric"``; constants stay constants.
+An odd axis is first extended by one sample. For `"replicate"` (and `"zeros"`, where the last cell averages only what
+lies inside the box) that repeats the last sample, PyWavelets' mode `"symmetric"`; constants stay constants.
 """
 
 from __future__ import annotations
@@ -28,8 +28,16 @@ def _pairs(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return x[(*before, slice(0, None, 2))], x[(*before, slice(1, None, 2))]
 
 
+def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Uninitialised, in the memory format (channels last or not), type and device of `like`."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.ndim, torch.contiguous_format)
+    plain = like.is_contiguous() or not like.is_contiguous(memory_format=last)
+    layout = torch.contiguous_format if plain else last
+    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=layout)
+
+
 def _analysis(x: Tensor, axes: Axes, mean: bool) -> tuple[Tensor, Tensor]:
-    """(approximation, detail) of even sizes. The adjoint of :func:`_synthesis` with the same ``mean``."""
+    """(approximation, detail) of even sizes. The adjoint of `_synthesis` with the same `mean`."""
     channels, count = x.shape[1], 2 ** len(axes)
     if torch.compiler.is_compiling():  # plain expressions, which a compiler fuses into one pass
         bands = [x]
@@ -42,9 +50,9 @@ def _analysis(x: Tensor, axes: Axes, mean: bool) -> tuple[Tensor, Tensor]:
     shape = list(x.shape)
     for axis in axes:
         shape[axis] //= 2
-    approximation = x.new_empty(shape)
+    approximation = _empty(shape, x)
     shape[1] = channels * (count - 1)
-    detail = x.new_empty(shape)
+    detail = _empty(shape, x)
     bands = [x]
     for step, axis in enumerate(axes):
         outs: list[Tensor | None] = [None] * (2 * len(bands))
@@ -61,7 +69,7 @@ def _analysis(x: Tensor, axes: Axes, mean: bool) -> tuple[Tensor, Tensor]:
 
 
 def _synthesis(approximation: Tensor, detail: Tensor, axes: Axes, mean: bool) -> Tensor:
-    """Merge the bands of even sizes; with ``mean=False`` the inverse of ``_analysis(mean=True)``."""
+    """Merge the bands of even sizes; with `mean=False` the inverse of `_analysis(mean=True)`."""
     bands = [approximation, *detail.split(approximation.shape[1], 1)]
     for axis in reversed(axes):
         bands = [_merge(low, high, axis, mean) for low, high in zip(bands[0::2], bands[1::2])]
@@ -69,13 +77,13 @@ def _synthesis(approximation: Tensor, detail: Tensor, axes: Axes, mean: bool) ->
 
 
 def _merge(low: Tensor, high: Tensor, axis: int, mean: bool) -> Tensor:
-    """Inverse butterfly: interleave (sums, differences) along ``axis``, halved if ``mean``."""
+    """Inverse butterfly: interleave (sums, differences) along `axis`, halved if `mean`."""
     if torch.compiler.is_compiling():
         first = torch.lerp(low, high, 0.5) if mean else low + high
         return torch.stack((first, low - first if mean else low - high), axis + 1).flatten(axis, axis + 1)
     shape = list(low.shape)
     shape[axis] *= 2
-    x = low.new_empty(shape)
+    x = _empty(shape, low)
     first, second = _pairs(x, axis)
     torch.lerp(low, high, 0.5, out=first) if mean else torch.add(low, high, out=first)
     torch.sub(low, first if mean else high, out=second)
@@ -99,7 +107,7 @@ class _Analysis(torch.autograd.Function):
 
 
 class _Synthesis(torch.autograd.Function):
-    """Adjoint of :class:`_Analysis`."""
+    """Adjoint of `_Analysis`."""
 
     @staticmethod
     def forward(approximation: Tensor, detail: Tensor, axes: Axes, mean: bool) -> Tensor:
@@ -116,7 +124,7 @@ class _Synthesis(torch.autograd.Function):
 
 
 def _known(condition: object) -> bool:
-    """Whether ``condition`` on sizes is true, as far as a compiler can tell without a guard (a recompilation per parity)."""
+    """Whether a condition on sizes is true; a compiler must know it without a guard, that is a graph for each parity."""
     if not torch.compiler.is_compiling() or not _COMPILER_TELLS:
         return condition is True
     from torch.fx.experimental.symbolic_shapes import statically_known_true
@@ -125,12 +133,11 @@ def _known(condition: object) -> bool:
 
 
 def pad_to_even(x: Tensor, axes: Axes, sides: Sides) -> Tensor:
-    """Extend the odd ones among ``axes`` by one sample at the upper side, by the rule of that side."""
+    """Extend the odd ones among `axes` by one sample at the upper side, by the rule of that side."""
     odd = [x.shape[axis] % 2 for axis in axes]
     if all(_known(extra == 0) or _known(extra == 1) for extra in odd):
-        for axis, extra in zip(
-            axes, odd
-        ):  # unlike torch's padding this saves nothing, and its backward is deterministic
+        # unlike torch's padding this saves nothing, and its backward is deterministic
+        for axis, extra in zip(axes, odd):
             last = x.shape[axis] - 1
             source = {"periodic": 0, "reflect": max(last - 1, 0)}.get(sides[axis - 2][1], last)
             x = torch.cat([x, x.narrow(axis, source, 1)], axis) if extra else x
@@ -148,13 +155,13 @@ def pad_to_even(x: Tensor, axes: Axes, sides: Sides) -> Tensor:
 
 
 def analysis(x: Tensor, axes: Axes, sides: Sides) -> tuple[Tensor, Tensor]:
-    """One level along the tensor dimensions ``axes``; the engine of :func:`haar_analysis` and of ``Haar``."""
+    """One level along the tensor dimensions `axes`; the engine of `haar_analysis` and of `Haar`."""
     x = pad_to_even(x, axes, sides)
     return cast(tuple[Tensor, Tensor], _Analysis.apply(x, axes, True))
 
 
 def synthesis(approximation: Tensor, detail: Tensor, axes: Axes, size: Sequence[int]) -> Tensor:
-    """Inverse of :func:`analysis`; ``size`` is the spatial size before it."""
+    """Inverse of `analysis`; `size` is the spatial size before it."""
     x = cast(Tensor, _Synthesis.apply(approximation, detail, axes, False))
     for axis in axes:
         n = size[axis - 2]
@@ -184,19 +191,19 @@ def haar_analysis(x: Tensor, spatial_dims: int | None = None, *, boundary: Any =
 
     Args:
         x: (N, C, *spatial), floating point, any spatial size >= 1.
-        spatial_dims: 1, 2 or 3; ``None`` takes it from the rank of ``x``.
-        boundary: how an odd axis is extended by its one missing sample; see :class:`multiresnet.spaces.Haar`.
+        spatial_dims: 1, 2 or 3; `None` takes it from the rank of `x`.
+        boundary: how an odd axis is extended by its one missing sample; see `multiresnet.spaces.Haar`.
 
     Returns:
-        ``(approximation, detail)`` of shapes (N, C, *half) and (N, C * (2**d - 1), *half), ``half = ceil(spatial / 2)``.
-        ``detail.unflatten(1, (2**d - 1, C))`` separates the bands, in the order of the sorted keys of ``pywt.dwtn``:
-        ``d``; ``ad da dd``; ``aad ada add daa dad dda ddd`` (one letter per axis, ``a`` mean, ``d`` difference).
+        `(approximation, detail)` of shapes (N, C, *half) and (N, C * (2**d - 1), *half), `half = ceil(spatial / 2)`.
+        `detail.unflatten(1, (2**d - 1, C))` separates the bands, in the order of the sorted keys of `pywt.dwtn`:
+        `d`; `ad da dd`; `aad ada add daa dad dda ddd` (one letter per axis, `a` mean, `d` difference).
 
     Raises:
         ValueError: wrong rank or number of dimensions.
         TypeError: not floating point.
 
-    Example:
+    Examples:
         >>> approximation, detail = haar_analysis(torch.tensor([[[1.0, 3.0, 6.0]]]))
         >>> approximation.tolist(), detail.tolist()
         ([[[2.0, 6.0]]], [[[-1.0, 0.0]]])
@@ -206,12 +213,12 @@ def haar_analysis(x: Tensor, spatial_dims: int | None = None, *, boundary: Any =
 
 
 def haar_synthesis(approximation: Tensor, detail: Tensor, size: Sequence[int]) -> Tensor:
-    """Inverse of :func:`haar_analysis`, exact at odd sizes because it is told the original one.
+    """Inverse of `haar_analysis`, exact at odd sizes because it is told the original one.
 
     Args:
         approximation: (N, C, *half).
-        detail: (N, C * (2**d - 1), *half), bands in the order of :func:`haar_analysis`.
-        size: the spatial size before the analysis; ``half = ceil(size / 2)`` on each axis.
+        detail: (N, C * (2**d - 1), *half), bands in the order of `haar_analysis`.
+        size: the spatial size before the analysis; `half = ceil(size / 2)` on each axis.
 
     Returns:
         (N, C, *size).
@@ -219,7 +226,7 @@ def haar_synthesis(approximation: Tensor, detail: Tensor, size: Sequence[int]) -
     Raises:
         ValueError: shapes that don't fit together.
 
-    Example:
+    Examples:
         >>> x = torch.arange(15.0).view(1, 1, 3, 5)
         >>> torch.equal(haar_synthesis(*haar_analysis(x), size=(3, 5)), x)
         True
@@ -238,17 +245,17 @@ def haar_synthesis(approximation: Tensor, detail: Tensor, size: Sequence[int]) -
 
 
 def haar_pyramid(x: Tensor, depth: int, *, boundary: Any = "replicate") -> tuple[Tensor, ...]:
-    """The Haar transform over ``depth`` levels: each level transforms the approximation of the one before.
+    """The Haar transform over `depth` levels: each level transforms the approximation of the one before.
 
     Args:
         x: (N, C, *spatial), floating point.
         depth: number of levels >= 0.
-        boundary: as in :func:`haar_analysis`.
+        boundary: as in `haar_analysis`.
 
     Returns:
-        ``(approximation, detail of level depth, ..., detail of level 1)``, coarsest first, as ``pywt.wavedecn``.
+        `(approximation, detail of level depth, ..., detail of level 1)`, coarsest first, as `pywt.wavedecn`.
 
-    Example:
+    Examples:
         >>> [tuple(band.shape) for band in haar_pyramid(torch.zeros(1, 2, 9, 6), 2)]
         [(1, 2, 3, 2), (1, 6, 3, 2), (1, 6, 5, 3)]
     """

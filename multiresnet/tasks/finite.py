@@ -17,7 +17,7 @@ def first_non_finite(model: nn.Module, *inputs: Tensor) -> str | None:
     Returns:
         e.g. "blocks.2.conv (Conv2d)", or None if every output is finite. The hooks are gone afterwards.
 
-    Example:
+    Examples:
         >>> import torch
         >>> class Log(nn.Module):
         ...     def forward(self, x): return x.log()

@@ -28,7 +28,7 @@ __all__ = ["SurrogateTask", "relative_squared_error"]
 def relative_squared_error(prediction: Tensor, truth: Tensor, *, start_dim: int = 1) -> Tensor:
     """|prediction - truth|^2 / |truth|^2, norms over all axes from `start_dim` on.
 
-    Example:
+    Examples:
         >>> import torch
         >>> relative_squared_error(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]]))
         tensor([0.5000])
@@ -62,7 +62,7 @@ class SurrogateTask(LightningModule):
     Logged: `train/loss` and `val/loss` (relative squared error), `val/rel_l2`, `test/one_step_rel_l2`,
     `test/rollout_rel_l2` (last frame of the rollout windows; `rollout_curve` then holds every frame's).
 
-    Example:
+    Examples:
         >>> import torch
         >>> task = SurrogateTask(torch.nn.Conv2d(2, 1, 1), input_steps=2)
         >>> task.rollout(torch.zeros(4, 2, 1, 8, 8), 3).shape
@@ -202,7 +202,7 @@ class SurrogateTask(LightningModule):
     def learning_rate_factor(self, progress: float) -> float:
         """Linear warm-up, then cosine to 0.
 
-        Example:
+        Examples:
             >>> task = SurrogateTask(nn.Conv1d(1, 1, 1), warmup=0.1)
             >>> [round(task.learning_rate_factor(p), 3) for p in (0.0, 0.05, 0.1, 0.55, 1.0)]
             [0.01, 0.5, 1.0, 0.5, 0.0]

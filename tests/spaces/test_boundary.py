@@ -106,7 +106,9 @@ def test_convolution_works_on_channels_last_and_keeps_it():
 
 
 def test_convolution_without_bias_and_with_an_even_kernel():
-    assert [*dict(BoundaryConv(1, 1, sides=parse_boundary("zeros", 1), bias=False).named_parameters())] == ["conv.weight"]
+    assert [*dict(BoundaryConv(1, 1, sides=parse_boundary("zeros", 1), bias=False).named_parameters())] == [
+        "conv.weight"
+    ]
     with pytest.raises(ValueError, match="kernel_size must be odd to keep the size, got 4"):
         BoundaryConv(1, 1, 4, sides=parse_boundary("zeros", 1))
 

@@ -73,7 +73,9 @@ def test_axes_have_rules_of_their_own_and_only_the_upper_side_counts(tolerance):
 def test_pyramid_is_pywt_wavedecn_symmetric(size, depth, dtype, tolerance):
     x, dims = torch.randn(1, 2, *size, dtype=dtype), len(size)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "level is too high" for the smallest sizes; it computes all the same
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # "level is too high" for the smallest sizes; it computes all the same
         coarsest, *levels = pywt.wavedecn(
             x.numpy(), "haar", mode="symmetric", level=depth, axes=tuple(range(2, dims + 2))
         )
@@ -143,7 +145,9 @@ def test_constants_have_no_detail_at_any_size(boundary):
 def test_analysis_is_linear(size, boundary, scale):
     x, y = torch.randn(2, 1, 2, *size, dtype=torch.float64)
     of_sum = haar_analysis(x + scale * y, boundary=boundary)
-    for total, a, b in zip(of_sum, haar_analysis(x, boundary=boundary), haar_analysis(y, boundary=boundary), strict=True):
+    for total, a, b in zip(
+        of_sum, haar_analysis(x, boundary=boundary), haar_analysis(y, boundary=boundary), strict=True
+    ):
         torch.testing.assert_close(total, a + scale * b, atol=1e-13, rtol=0)
 
 
@@ -186,7 +190,11 @@ def test_backward_saves_no_tensor(size):
 def test_memory_layouts_give_the_same_numbers():
     x = torch.randn(2, 3, 7, 10)
     strided = torch.randn(2, 3, 14, 20)[..., ::2, ::2].copy_(x)
-    for variant in (x.contiguous(memory_format=torch.channels_last), strided, x.transpose(0, 1).clone().transpose(0, 1)):
+    for variant in (
+        x.contiguous(memory_format=torch.channels_last),
+        strided,
+        x.transpose(0, 1).clone().transpose(0, 1),
+    ):
         for plain, other in zip(haar_analysis(x), haar_analysis(variant), strict=True):
             assert torch.equal(plain, other)
         assert torch.equal(haar_synthesis(*haar_analysis(variant), (7, 10)), haar_synthesis(*haar_analysis(x), (7, 10)))
@@ -208,8 +216,16 @@ def test_autocast_keeps_the_dtype_of_the_input():
         (lambda: haar_analysis(torch.zeros(2, 3)), ValueError, "spatial_dims must be 1, 2 or 3, got 0"),
         (lambda: haar_analysis(torch.zeros(1, 1, 2, 2, 2, 2)), ValueError, "spatial_dims must be 1, 2 or 3, got 4"),
         (lambda: haar_analysis(torch.zeros(1, 4, 4), 2), ValueError, r"rank 4; got rank 3, shape \(1, 4, 4\)"),
-        (lambda: haar_analysis(torch.zeros(1, 1, 4, dtype=torch.uint8)), TypeError, r"uint8; convert first.*x.float\(\)"),
-        (lambda: haar_analysis(torch.zeros(1, 1, 4), boundary="symmetric"), ValueError, "each side takes one of periodic"),
+        (
+            lambda: haar_analysis(torch.zeros(1, 1, 4, dtype=torch.uint8)),
+            TypeError,
+            r"uint8; convert first.*x.float\(\)",
+        ),
+        (
+            lambda: haar_analysis(torch.zeros(1, 1, 4), boundary="symmetric"),
+            ValueError,
+            "each side takes one of periodic",
+        ),
         (lambda: haar_pyramid(torch.zeros(1, 1, 4), -1), ValueError, "depth must be >= 0, got -1"),
         (
             lambda: haar_synthesis(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), (7,)),
