@@ -6,6 +6,7 @@ from multiresnet.blocks import Level as Level
 from multiresnet.budget import count_macs as count_macs
 from multiresnet.budget import count_parameters as count_parameters
 from multiresnet.budget import match_budget as match_budget
+from multiresnet.models import PRESETS as PRESETS
 from multiresnet.models import MultiResNet as MultiResNet
 from multiresnet.models import ResidualUNet as ResidualUNet
 from multiresnet.paper import fold_tiled_skips as fold_tiled_skips

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -17,6 +17,18 @@ from multiresnet.unet import DecoderLevel, Restrict, StrictLevel, Sweep, UNet
 
 Blocks = Sequence[int] | Sequence[Sequence[int]]
 
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "surrogate": {"delta": True},  # time stepping of smooth fields: no norm, one sweep
+    "segmentation": {
+        "norm": "group",
+        "channels": (32, 48, 64, 96),
+        "sweeps": 2,
+        "num_blocks": ((2, 0, 0, 0), (1, 2, 2, 2)),
+    },
+    "compact": {"channels": (16, 48, 96, 160), "num_blocks": (1, 1, 3, 3)},  # least time and memory for its parameters
+}
+"""Options that won in the measurements, by task: `MultiResNet(1, 1, **PRESETS["segmentation"])`."""
+
 
 class MultiResNet(UNet):
     """U-Net whose encoder is a parameter-free Haar pyramid and whose decoder is a ResNet (paper A, definition 3).
@@ -28,7 +40,7 @@ class MultiResNet(UNet):
         out_channels: channels of the output.
         space: what the fields are; `None` is `Haar(2, "zeros")`. It fixes dimension, boundary and per-axis halving.
         channels: width of each level; multiples of 16 are fast.
-        num_blocks: blocks of each level, or one such tuple for each sweep.
+        num_blocks: blocks of each level; one number for all, one for each, or one such tuple for each sweep.
         patch_levels: Haar levels above the finest one: the network runs at 2**-patch_levels resolution on Haar coefficients
             and predicts coefficients. 0 runs at full resolution.
         skip: what a level sees of the input: `"approximation"`, `"detail"`, `"packet"` or `"scattering"`
@@ -67,7 +79,7 @@ class MultiResNet(UNet):
         *,
         space: Space | None = None,
         channels: Sequence[int] = (32, 64, 64, 96),
-        num_blocks: int | Blocks = (2, 3, 2, 2),
+        num_blocks: int | Blocks = 2,
         patch_levels: int = 1,
         skip: SkipName = "detail",
         sweeps: int = 1,
@@ -165,7 +177,7 @@ class ResidualUNet(UNet):
         *,
         space: Space | None = None,
         channels: Sequence[int] = (32, 64, 64, 96),
-        num_blocks: int | Blocks = (1, 1, 1, 1),
+        num_blocks: int | Blocks = 1,
         encoder_blocks: int | Sequence[int] | None = None,
         patch_levels: int = 1,
         sweeps: int = 1,

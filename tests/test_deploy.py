@@ -13,7 +13,7 @@ from multiresnet.spaces import Haar
 from multiresnet.testing import randomise
 
 BOTH = [MultiResNet, ResidualUNet]
-BOUNDARIES = ["zeros", "periodic", (("reflect", "zeros"), "replicate")]
+MIXED = (("reflect", "zeros"), "replicate")
 
 
 def tiny(build, boundary="zeros", **options):
@@ -32,12 +32,11 @@ def fresh_compiler():
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("build", BOTH)
+@pytest.mark.parametrize(("build", "boundary"), [(ResidualUNet, "zeros"), (MultiResNet, MIXED)])
 def test_a_compiled_network_takes_other_sizes_and_trains(build, boundary):
     net = tiny(build, boundary)
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    for size in [(16, 16), (17, 22), (23, 12), (9, 31)]:
+    for size in [(16, 16), (17, 22), (9, 31)]:
         x = torch.randn(2, 2, *size)
         torch.testing.assert_close(compiled(x), net(x), rtol=1e-4, atol=1e-5)
     x = torch.randn(2, 2, 13, 18)
@@ -52,11 +51,11 @@ def test_a_compiled_network_takes_other_sizes_and_trains(build, boundary):
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("build", BOTH)
+@pytest.mark.parametrize(("build", "boundary"), [(MultiResNet, "zeros"), (ResidualUNet, "periodic")])
 @torch.no_grad()
-def test_one_graph_serves_odd_and_even_sizes(build):
+def test_one_graph_serves_odd_and_even_sizes(build, boundary):
     """One graph for each parity on each level would soon hit the compiler's limit of 8."""
-    net, graphs = tiny(build, channels=(4, 4, 4)), []
+    net, graphs = tiny(build, boundary, channels=(4, 4, 4)), []
 
     def count(module, inputs):
         graphs.append(module)
@@ -84,17 +83,15 @@ def test_options_compile(options):
     net = tiny(MultiResNet, **options)
     compiled = torch.compile(net, fullgraph=True, backend="eager")
     emb = (torch.randn(2, 3),) if net.emb_channels else ()
-    for size in [(16, 16), (19, 25)]:
-        x = torch.randn(2, 2, *size)
-        torch.testing.assert_close(compiled(x, *emb), net(x, *emb), rtol=1e-4, atol=1e-5)
+    x = torch.randn(2, 2, 19, 26)
+    torch.testing.assert_close(compiled(x, *emb), net(x, *emb), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.compile
 def test_paper_layout_and_other_dimensions_compile():
     for net, size in [
         (MultiResNet.paper(2, 1, hidden_channels=2), (16, 33)),
-        (ResidualUNet(2, 1, space=Haar(3, "periodic", ((1, 2, 2),)), channels=(4, 6), num_blocks=1), (5, 8, 9)),
-        (MultiResNet(2, 1, space=Haar(1, "reflect"), channels=(4, 6), num_blocks=1), (21,)),
+        (MultiResNet(2, 1, space=Haar(3, "reflect", ((1, 2, 2),)), channels=(4, 6), num_blocks=1), (5, 8, 9)),
     ]:
         x = torch.randn(1, 2, *size)
         compiled = torch.compile(net, fullgraph=True, backend="eager")
@@ -141,7 +138,7 @@ def export(net, x):
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("boundary", ["zeros", "periodic", MIXED])
 @pytest.mark.parametrize("build", BOTH)
 @torch.no_grad()
 def test_export_with_dynamic_batch_height_and_width(build, boundary):

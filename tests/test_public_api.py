@@ -9,6 +9,7 @@ import multiresnet
 PUBLIC_NAMES = {
     "Level",
     "MultiResNet",
+    "PRESETS",
     "Preconditioned",
     "ResidualUNet",
     "UNet",

@@ -77,6 +77,7 @@ def run_jobs(
             file.write(json.dumps([key, row]) + "\n")
             file.flush()
             print(f"{len(done)}/{len(tasks)}", {k: v for k, v in row.items() if k != "options"}, flush=True)
+    log.unlink()  # complete: a later run, perhaps of other code, starts anew
     return [done[_key(task)] for task in tasks]
 
 

@@ -88,7 +88,7 @@ def _torch_pad(x: Tensor, axis: int, lower: int, upper: int, rule: Rule) -> Tens
 
 
 def _pad_by_torch(x: Tensor, width: int, sides: Sides) -> Tensor:
-    if len({rule for pair in sides for rule in pair}) == 1 and min(x.shape[2:]) > width:
+    if len({rule for pair in sides for rule in pair}) == 1 and all(n > width for n in x.shape[2:]):
         return F.pad(x, [width] * (2 * len(sides)), mode=_TORCH_MODE[sides[0][0]])
     for axis, rules in enumerate(sides, start=2):
         x = _pad_axis(x, axis, width, width, rules)
