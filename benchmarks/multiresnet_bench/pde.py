@@ -25,8 +25,8 @@ TWO: dict[str, Any] = OURS | {"channels": (32, 48, 64, 96), "sweeps": 2}
 CLASSIC: dict[str, Any] = {
     "build": "ResidualUNet",
     "channels": (32, 48, 64, 80),
-    "num_blocks": (1, 2, 2, 2),
-    "encoder_blocks": 1,
+    "num_blocks": 2,
+    "encoder_blocks": (0, 1, 1, 1),
 }
 
 VARIANTS: dict[str, dict[str, Any]] = {
