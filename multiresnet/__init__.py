@@ -5,6 +5,7 @@ from multiresnet import testing as testing
 from multiresnet.blocks import Level as Level
 from multiresnet.budget import count_macs as count_macs
 from multiresnet.budget import count_parameters as count_parameters
+from multiresnet.budget import count_saved_bytes as count_saved_bytes
 from multiresnet.budget import match_budget as match_budget
 from multiresnet.models import PRESETS as PRESETS
 from multiresnet.models import MultiResNet as MultiResNet

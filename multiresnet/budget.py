@@ -1,4 +1,4 @@
-"""Meet a budget of parameters or multiply-accumulates, so that networks can be compared at equal cost."""
+"""Count what a network costs, and meet a budget of parameters or multiply-accumulates, to compare at equal cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from multiresnet.checks import check_choice
@@ -43,6 +43,28 @@ def count_macs(model: nn.Module, size: Sequence[int]) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(*inputs)
     return int(counter.get_total_flops() // 2)
+
+
+def count_saved_bytes(model: nn.Module, x: Tensor) -> int:
+    """Bytes that autograd keeps for the backward pass: distinct storages, those of the parameters excluded.
+
+    Examples:
+        >>> count_saved_bytes(nn.Sequential(nn.Linear(4, 8), nn.Tanh()), torch.zeros(2, 4))  # x: 32, tanh(...): 64
+        96
+    """
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model(x)  # alive until the count is done, so no address is used twice
+    del output
+    return sum(seen.values())
 
 
 def match_budget(

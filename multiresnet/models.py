@@ -8,14 +8,13 @@ from typing import Any
 from torch import nn
 
 from multiresnet import paper
-from multiresnet.blocks import Activation, AddMerge, BlockName, ConcatMerge, Head, Level, MergeName, Norm
+from multiresnet.assembly import Blocks, check_delta, check_widths, decoder_parts, make_levels
+from multiresnet.blocks import Activation, BlockName, MergeName, Norm
 from multiresnet.checks import check_choice, check_positive, explain_typos
 from multiresnet.encoders import SKIPS, LearnedEncoder, Pyramid, SkipName
 from multiresnet.spaces import Haar
 from multiresnet.spaces.base import Space
-from multiresnet.unet import DecoderLevel, Restrict, StrictLevel, Sweep, UNet
-
-Blocks = Sequence[int] | Sequence[Sequence[int]]
+from multiresnet.unet import UNet
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "surrogate": {"delta": True},  # time stepping of smooth fields: no norm, one sweep
@@ -93,13 +92,13 @@ class MultiResNet(UNet):
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_choice("skip", skip, SKIPS)
         space = space if space is not None else Haar(2)
-        levels = _levels(channels, num_blocks, block, sweeps)
-        _check_widths(in_channels, out_channels, patch_levels, emb_channels)
+        levels = make_levels(channels, num_blocks, block, sweeps)
+        check_widths(in_channels, out_channels, patch_levels, emb_channels)
         depth = patch_levels + len(levels[0]) - 1
         encoder = Pyramid(space, in_channels, depth=depth, patch_levels=patch_levels, skip=skip)
         super().__init__(
-            **_decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=True),
-            delta=_check_delta(delta, in_channels, out_channels),
+            **decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=True),
+            delta=check_delta(delta, in_channels, out_channels),
         )
         self.config = {"build": "MultiResNet", **arguments}
 
@@ -190,20 +189,20 @@ class ResidualUNet(UNet):
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         space = space if space is not None else Haar(2)
-        levels = _levels(channels, num_blocks, block, sweeps)
-        _check_widths(in_channels, out_channels, patch_levels, emb_channels)
+        levels = make_levels(channels, num_blocks, block, sweeps)
+        check_widths(in_channels, out_channels, patch_levels, emb_channels)
         encoder = LearnedEncoder(
             space,
             in_channels,
-            levels[0] if encoder_blocks is None else _levels(channels, encoder_blocks, block, 1)[0],
+            levels[0] if encoder_blocks is None else make_levels(channels, encoder_blocks, block, 1)[0],
             patch_levels=patch_levels,
             norm=norm,
             activation=activation,
             emb_channels=emb_channels,
         )
         super().__init__(
-            **_decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=False),
-            delta=_check_delta(delta, in_channels, out_channels),
+            **decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=False),
+            delta=check_delta(delta, in_channels, out_channels),
         )
         self.config = {"build": "ResidualUNet", **arguments}
 
@@ -236,95 +235,3 @@ class ResidualUNet(UNet):
             **arguments,
         }
         return net
-
-
-def _levels(
-    channels: Sequence[int], num_blocks: int | Blocks, block: BlockName | Sequence[BlockName], sweeps: int
-) -> list[list[Level]]:
-    """One list of levels, fine to coarse, for each sweep."""
-    check_positive(sweeps=sweeps, levels=len(channels))
-    count = len(channels)
-    kinds = [block] * count if isinstance(block, str) else list(block)
-    rows: list[Any] = [num_blocks] if isinstance(num_blocks, int) else list(num_blocks)
-    if all(isinstance(n, int) for n in rows):
-        rows = [rows * count if isinstance(num_blocks, int) else rows] * sweeps
-    if len(rows) != sweeps:
-        raise ValueError(
-            f"num_blocks has {len(rows)} rows for sweeps={sweeps}; give one row for each sweep, or one for all"
-        )
-    for name, values in (("block", kinds), *(("num_blocks", row) for row in rows)):
-        if len(values) != count:
-            raise ValueError(f"{name} has {len(values)} entries for the {count} levels of channels={tuple(channels)}")
-    return [[Level(c, n, kind) for c, n, kind in zip(channels, row, kinds)] for row in rows]
-
-
-def _check_widths(in_channels: int, out_channels: int, patch_levels: int, emb_channels: int) -> None:
-    check_positive(in_channels=in_channels, out_channels=out_channels)
-    for name, value in (("patch_levels", patch_levels), ("emb_channels", emb_channels)):
-        if not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
-
-
-def _check_delta(delta: bool, in_channels: int, out_channels: int) -> bool:
-    if delta and out_channels > in_channels:
-        raise ValueError(
-            f"delta=True adds the last out_channels={out_channels} channels of the input, which has in_channels={in_channels}"
-        )
-    return delta
-
-
-def _decoder_parts(
-    space: Space,
-    encoder: Pyramid | LearnedEncoder,
-    sweeps: Sequence[Sequence[Level]],
-    out_channels: int,
-    merge: MergeName,
-    norm: Norm,
-    activation: Activation,
-    emb_channels: int,
-    *,
-    lift: bool,
-) -> dict[str, Any]:
-    """Sweeps, restrictions and heads, shared by both networks; `lift`: the first skips are raw."""
-    check_choice("merge", merge, ("add", "concat", "strict"))
-    strict, depth, patch_levels = merge == "strict", encoder.depth, encoder.patch_levels
-    if strict and (patch_levels or len(sweeps) > 1):
-        raise ValueError(
-            f'merge="strict" works on the output itself: it needs patch_levels=0 and sweeps=1, got {patch_levels} and {len(sweeps)}'
-        )
-    kind = {"add": AddMerge, "concat": ConcatMerge, "strict": ConcatMerge}[merge]
-    built = []
-    for number, levels in enumerate(sweeps):
-        modules: list[nn.Module] = []
-        coarse_channels: int | None = None
-        for i, level in enumerate(reversed(levels)):
-            merged: Any = kind(
-                space,
-                depth - i,
-                coarse_channels=coarse_channels,
-                skip_channels=level.channels if number else encoder.channels(depth - i),
-                channels=level.channels,
-                lift=lift and number == 0,
-            )
-            blocks = level.build(space, norm, activation, emb_channels)
-            if strict:
-                head = Head(space, depth - i, level.channels, out_channels, patch_levels=0, activation=activation)
-                modules.append(StrictLevel(space, depth - i, merged, blocks, head, coarsest=i == 0))
-            else:
-                modules.append(DecoderLevel(merged, blocks))
-            coarse_channels = out_channels if strict else level.channels
-        built.append(Sweep(modules))
-    widths = [level.channels for level in reversed(sweeps[0])]
-    heads = [
-        Head(space, depth - i, width, out_channels, patch_levels=patch_levels, activation=activation)
-        for i, width in enumerate(widths)
-    ]
-    return {
-        "space": space,
-        "encoder": encoder,
-        "sweeps": built,
-        "restricts": [Restrict(space, patch_levels, widths) for _ in sweeps[1:]],
-        "heads": [] if strict else heads,
-        "out_channels": out_channels,
-        "emb_channels": emb_channels,
-    }

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,11 +14,9 @@ from torch import nn
 from multiresnet import spaces
 from multiresnet.spaces.base import Space
 
-if TYPE_CHECKING:
-    from multiresnet.unet import UNet
-
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-M = TypeVar("M", bound="UNet")
+M = TypeVar("M", bound=nn.Module)
+Folder = str | os.PathLike[str]
 
 
 def to_json(value: Any) -> Any:
@@ -52,13 +50,13 @@ def from_json(value: Any) -> Any:
     return value
 
 
-def save(model: UNet, folder: str) -> None:
-    """Write both files, each whole or not at all."""
+def save(model: nn.Module, arguments: dict[str, Any], folder: Folder) -> None:
+    """Write both files, each whole or not at all; `arguments["build"]` names what the other ones are given to."""
     from safetensors.torch import save_model
 
-    if not model.config:
+    if not arguments:
         raise ValueError("a stage, or a UNet assembled from parts, has no config; save the model that it belongs to")
-    config = {"build": model.config["build"], **{k: to_json(v) for k, v in model.config.items() if k != "build"}}
+    config = {name: to_json(value) for name, value in arguments.items()}
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     _replace(path / WEIGHTS, lambda temporary: save_model(model, str(temporary)))
@@ -74,7 +72,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load(cls: type[M], folder: str) -> M:
+def load(cls: type[M], folder: Folder) -> M:
     """Rebuild the model from its config and load its weights, strictly."""
     from safetensors.torch import load_model
 
@@ -82,13 +80,13 @@ def load(cls: type[M], folder: str) -> M:
     for name in (CONFIG, WEIGHTS):
         if not (path / name).is_file():
             raise FileNotFoundError(
-                f"no {name} in {folder!r}; give a folder written by save_pretrained (nothing is downloaded)"
+                f"no {name} in {str(path)!r}; give a folder written by save_pretrained (nothing is downloaded)"
             )
     arguments = json.loads((path / CONFIG).read_text())
     name, _, layout = arguments.pop("build").partition(".")
     if name != cls.__name__:
         raise ValueError(
-            f"{folder!r} holds a {name}, not a {cls.__name__}; load it with multiresnet.{name}.from_pretrained"
+            f"{str(path)!r} holds a {name}, not a {cls.__name__}; load it with multiresnet.{name}.from_pretrained"
         )
     build: Callable[..., M] = getattr(cls, layout) if layout else cls
     model = build(**{key: from_json(value) for key, value in arguments.items()})

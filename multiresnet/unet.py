@@ -244,12 +244,12 @@ class UNet(nn.Module):
         for sweep in self.sweeps:
             cast(Sweep, sweep).checkpointing = enable
 
-    def save_pretrained(self, folder: str) -> None:
+    def save_pretrained(self, folder: pretrained.Folder) -> None:
         """Write `config.json` and `model.safetensors` into `folder`; see `multiresnet.pretrained`."""
-        pretrained.save(self, folder)
+        pretrained.save(self, self.config, folder)
 
     @classmethod
-    def from_pretrained(cls, folder: str) -> UNet:
+    def from_pretrained(cls, folder: pretrained.Folder) -> UNet:
         """Read a model that `save_pretrained` wrote. Only a local folder: nothing is ever downloaded or unpickled."""
         return pretrained.load(cls, folder)
 

@@ -9,10 +9,11 @@ from rich.console import Console
 from torch import nn
 
 import multiresnet as mrn
+from multiresnet.budget import count_saved_bytes
 from multiresnet.data import TrajectoryDataModule
 from multiresnet.demo import DemoConfig, run_demo
 from multiresnet.demo.builders import build_models
-from multiresnet.demo.measure import saved_bytes, step_times
+from multiresnet.demo.measure import step_times
 from multiresnet.demo.race import race
 from multiresnet.demo.source import generated_flow, write_whole
 from multiresnet.tasks import SurrogateTask
@@ -143,7 +144,7 @@ def test_saved_bytes_counts_each_storage_once_and_no_parameter():
         def forward(self, x):
             return (x * self.weight).exp() * x.view(10, 100).flatten()  # x twice, exp(...) once
 
-    assert saved_bytes(Square(), torch.ones(1000)) == 2 * 4000
+    assert count_saved_bytes(Square(), torch.ones(1000)) == 2 * 4000
 
 
 def test_step_times_leave_the_models_alone():

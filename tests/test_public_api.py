@@ -15,6 +15,7 @@ PUBLIC_NAMES = {
     "UNet",
     "count_macs",
     "count_parameters",
+    "count_saved_bytes",
     "fold_tiled_skips",
     "haar_analysis",
     "haar_pyramid",

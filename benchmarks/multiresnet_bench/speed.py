@@ -121,12 +121,11 @@ def measure(
         ),
         "step": timing.interleave({k: functools.partial(step, m, x, case) for k, m in built.items()}, **turns),
     }
-    from multiresnet.demo.measure import saved_bytes  # here: the processes for peaks need not load it
 
     rows: dict[str, dict[str, Any]] = {}
     for name, model in built.items():
         with precision(case):
-            saved = saved_bytes(model, x)
+            saved = mrn.count_saved_bytes(model, x)
         if torch.device(case["device"]).type == "cuda":
             peak = timing.peak_bytes(functools.partial(step, model, x, case), case["device"])
         else:

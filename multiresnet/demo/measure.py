@@ -1,4 +1,4 @@
-"""What a training step of a network costs: time, and memory kept for the backward pass."""
+"""How long a training step of a network takes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-__all__ = ["saved_bytes", "step_times"]
-
-
-def saved_bytes(model: nn.Module, x: Tensor) -> int:
-    """Bytes that autograd keeps for the backward pass: distinct storages, those of the parameters excluded.
-
-    Examples:
-        >>> saved_bytes(nn.Sequential(nn.Linear(4, 8), nn.Tanh()), torch.zeros(2, 4))  # x: 32, tanh(...): 64
-        96
-    """
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    seen: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = model(x)  # alive until the count is done, so no address is used twice
-    del output
-    return sum(seen.values())
+__all__ = ["step_times"]
 
 
 def step_times(models: Mapping[str, nn.Module], x: Tensor, *, seconds: float = 10.0) -> dict[str, float]:

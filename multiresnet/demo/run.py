@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import multiresnet as mrn
-from multiresnet.budget import count_macs, count_parameters
+from multiresnet.budget import count_macs, count_parameters, count_saved_bytes
 from multiresnet.data import TrajectoryDataModule
 from multiresnet.tasks import SurrogateTask
 
 from .builders import build_models
-from .measure import saved_bytes, step_times
+from .measure import step_times
 from .pictures import draw_fields, draw_rollout, draw_training
 from .race import race
 from .source import BATCH, DemoConfig, open_data, progress_bars, write_whole
@@ -112,7 +112,7 @@ def _costs(model: mrn.UNet, sample: Tensor) -> dict[str, Any]:
     return {
         "parameters": count_parameters(model),
         "macs_per_sample": count_macs(model, sample.shape[2:]),
-        "saved_bytes_per_sample": saved_bytes(model, sample),
+        "saved_bytes_per_sample": count_saved_bytes(model, sample),
     }
 
 

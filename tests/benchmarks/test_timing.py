@@ -6,7 +6,7 @@ import torch
 from multiresnet_bench import timing
 from torch import nn
 
-from multiresnet.demo.measure import saved_bytes
+from multiresnet.budget import count_saved_bytes
 
 
 class Clock:
@@ -53,7 +53,7 @@ def test_one_thread_is_timed_by_its_own_processor_time():
 def test_saved_bytes_are_counted_once_and_without_parameters():
     shared = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8))
     # x (2 x 4), and the tanh's output (2 x 8), which the tanh and the second map both keep
-    assert saved_bytes(shared, torch.zeros(2, 4)) == 4 * (2 * 4 + 2 * 8)
+    assert count_saved_bytes(shared, torch.zeros(2, 4)) == 4 * (2 * 4 + 2 * 8)
 
 
 def allocate(megabytes):
