@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from multiresnet import MultiResNet, ResidualUNet
+from multiresnet import PRESETS, MultiResNet, ResidualUNet
 from multiresnet.spaces import Haar
 from multiresnet.testing import assert_every_parameter_has_gradient, assert_shift_equivariant, randomise
 
@@ -151,6 +151,15 @@ def test_every_parameter_has_a_gradient(build, options):
     x = torch.randn(3, 2, 18, 17)
     emb = torch.randn(3, net.emb_channels) if net.emb_channels else None
     assert_every_parameter_has_gradient(net, x, emb=emb)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(name):
+    """They build, keep odd sizes, leave no parameter behind and commute with shifts on a periodic box."""
+    net = MultiResNet(2, 1, space=Haar(2, "periodic"), **PRESETS[name])
+    cell = 2**net.depth
+    assert_every_parameter_has_gradient(net, torch.randn(1, 2, 2 * cell - 1, cell + 3))
+    assert_shift_equivariant(net, torch.randn(1, 2, 2 * cell, 2 * cell), cell, tolerance=1e-4)
 
 
 def test_a_dead_parameter_is_found():

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from multiresnet import MultiResNet, ResidualUNet, fold_tiled_skips
+from multiresnet import PRESETS, MultiResNet, ResidualUNet, fold_tiled_skips
 from multiresnet.spaces import Haar
 from multiresnet.testing import randomise
 
@@ -71,6 +71,13 @@ def test_skips_come_back(skip, tmp_path):
     net = MultiResNet(2, 1, skip=skip, **SMALL)
     net.save_pretrained(tmp_path)  # a Path will do
     assert MultiResNet.from_pretrained(tmp_path).encoder.skip == skip
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_come_back(name, tmp_path):
+    net = randomise(MultiResNet(2, 1, **PRESETS[name]))
+    net.save_pretrained(str(tmp_path))
+    assert torch.equal(output(MultiResNet.from_pretrained(str(tmp_path))), output(net))
 
 
 def test_the_folder_holds_json_and_safetensors_only(tmp_path):
