@@ -18,7 +18,7 @@ from multiresnet.spaces import Haar, Space
 Builder = Callable[[int, int, Space, "int | None"], nn.Module]
 
 # Few blocks where they are dear, at full resolution: for step time and memory at equal parameters.
-FAST = {**mrn.PRESETS["compact"], "patch_levels": 1, "norm": None}
+FAST = {**mrn.PRESETS["compact"], "patch_levels": 1}
 
 
 class MissingPackage(ImportError):

@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "residual u-net, no norm": CLASSIC | {"norm": None},
     "residual u-net, concat": CLASSIC | {"merge": "concat"},
 }
-MAIN = tuple(VARIANTS)[:7]
+MAIN = tuple(VARIANTS)[:6]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """What a forward pass and a training step cost, in time and memory, for networks of (nearly) equal parameters.
 
-`multiresnet-fast` and `residual-unet-fast` have the same blocks, patches and norm (none); only the encoder differs.
+`multiresnet-fast` and `residual-unet-fast` have the same blocks, patches and norm; only the encoder differs.
 Ours are scaled to the parameters of the reference, the paper's residual U-Net of 16 hidden channels; the networks of
 smp and MONAI are taken as they are. A training step is forward and backward, without optimiser. Models take turns, and
 every ratio is taken within a turn. The peak of memory is that of one step in a fresh process, above what the process
