@@ -20,7 +20,7 @@ import multiresnet as mrn
 from multiresnet_bench.train import Recipe, mean_and_sd, run_jobs, train
 
 SPLITS = {"train": slice(0, 120), "val": slice(120, 136), "test": slice(136, 168)}
-OURS: dict[str, Any] = {"build": "MultiResNet"}
+OURS: dict[str, Any] = {"build": "MultiResNet", "norm": None}
 TWO: dict[str, Any] = OURS | {"channels": (32, 48, 64, 96), "sweeps": 2}
 CLASSIC: dict[str, Any] = {
     "build": "ResidualUNet",
@@ -31,7 +31,7 @@ CLASSIC: dict[str, Any] = {
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "multiresnet": OURS,
-    "multiresnet, compact": OURS | mrn.PRESETS["compact"],
+    "multiresnet, compact": OURS | {"norm": "group", **mrn.PRESETS["compact"]},
     "multiresnet, two sweeps": TWO | {"num_blocks": ((2, 0, 0, 0), (1, 2, 2, 2))},
     "residual u-net": CLASSIC,
     "residual u-net, one block each": {"build": "ResidualUNet"},
