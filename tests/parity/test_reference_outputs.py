@@ -12,19 +12,19 @@ import torch
 from multiresnet import MultiResNet, ResidualUNet
 from multiresnet.spaces import Haar
 
-WIDTHS = {"channels": (4, 6, 8), "num_blocks": (1, 2, 1)}
+PLAIN = {"norm": None, "channels": (4, 6, 8), "num_blocks": (1, 2, 1)}
 NETS = {
-    "lean": lambda: MultiResNet(2, 1, space=Haar(2, "periodic"), skip="detail", patch_levels=1, **WIDTHS),
+    "lean": lambda: MultiResNet(2, 1, space=Haar(2, "periodic"), skip="detail", patch_levels=1, **PLAIN),
     "full resolution": lambda: MultiResNet(
-        2, 2, space=Haar(2), skip="approximation", patch_levels=0, delta=True, **WIDTHS
+        2, 2, space=Haar(2), skip="approximation", patch_levels=0, delta=True, **PLAIN
     ),
     "two sweeps": lambda: MultiResNet(
-        2, 1, space=Haar(2, "reflect"), skip="scattering", sweeps=2, norm="group", **WIDTHS
+        2, 1, space=Haar(2, "reflect"), skip="scattering", sweeps=2, **PLAIN | {"norm": "group"}
     ),
-    "packets": lambda: MultiResNet(2, 1, space=Haar(2, "replicate"), skip="packet", merge="concat", **WIDTHS),
-    "strict": lambda: MultiResNet(2, 1, space=Haar(2), merge="strict", patch_levels=0, skip="detail", **WIDTHS),
-    "transformer": lambda: MultiResNet(2, 1, space=Haar(2), block="transformer", emb_channels=3, **WIDTHS),
-    "learned": lambda: ResidualUNet(2, 1, space=Haar(2, "periodic"), norm="group", patch_levels=1, **WIDTHS),
+    "packets": lambda: MultiResNet(2, 1, space=Haar(2, "replicate"), skip="packet", merge="concat", **PLAIN),
+    "strict": lambda: MultiResNet(2, 1, space=Haar(2), merge="strict", patch_levels=0, skip="detail", **PLAIN),
+    "transformer": lambda: MultiResNet(2, 1, space=Haar(2), block="transformer", emb_channels=3, **PLAIN),
+    "learned": lambda: ResidualUNet(2, 1, space=Haar(2, "periodic"), patch_levels=1, **PLAIN | {"norm": "group"}),
     "paper": lambda: MultiResNet.paper(2, 1, hidden_channels=4, extra_blocks=1),
     "paper, learned": lambda: ResidualUNet.paper(2, 1, hidden_channels=4, extra_blocks=0),
 }
