@@ -21,7 +21,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "segmentation": {
         "channels": (32, 48, 64, 96),
         "sweeps": 2,
-        "num_blocks": ((2, 0, 0, 0), (1, 2, 2, 2)),
+        "num_blocks": ((1, 1, 1, 1), (1, 2, 2, 1)),
     },
     "compact": {"channels": (16, 48, 96, 160), "num_blocks": (1, 1, 3, 3)},  # cheap for its parameters
 }
