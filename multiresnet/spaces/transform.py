@@ -31,7 +31,7 @@ def _pairs(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
     """Uninitialised, in the memory format (channels last or not), type and device of `like`."""
     last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.ndim, torch.contiguous_format)
-    plain = like.is_contiguous() or not like.is_contiguous(memory_format=last)
+    plain = like.is_contiguous() or like.stride(1) != 1  # the stride, because a band may be a part of the channels
     layout = torch.contiguous_format if plain else last
     return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=layout)
 
