@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 import multiresnet as mrn
-from multiresnet_bench.train import Recipe, mean_and_sd, run_jobs, train
+from multiresnet_bench.train import Recipe, mean_and_sd, plan, run_jobs, train
 
 SPLITS = {"train": slice(0, 120), "val": slice(120, 136), "test": slice(136, 168)}
 OURS: dict[str, Any] = {"build": "MultiResNet", "norm": None}
@@ -148,25 +148,8 @@ def evaluate(model: torch.nn.Module, fields: Tensor) -> tuple[float, float]:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All variants, seeds and learning rates."""
-    unknown = set(options.variants) - set(VARIANTS)
-    if unknown:
-        raise SystemExit(f"unknown variants {sorted(unknown)}; known: {', '.join(VARIANTS)}")
+    tasks = plan(options, VARIANTS)
     load(options.data, options.quick)
-    tasks = [
-        {
-            "variant": name if len(options.learning_rate) == 1 else f"{name}, lr {rate:g}",
-            "options": VARIANTS[name],
-            "seed": seed,
-            "seconds": 1.0 if options.quick else options.seconds,
-            "learning_rate": rate,
-            "split": options.split,
-            "data": str(options.data),
-            "quick": options.quick,
-        }
-        for seed in range(options.seeds)
-        for rate in options.learning_rate
-        for name in options.variants
-    ]
     raw = run_jobs(job, tasks, log=options.out.with_suffix(".jsonl"), jobs=options.jobs)
     rows = mean_and_sd(raw, "variant", ("one_step", "rollout_10", "steps", "step_seconds"))
     columns = [

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,7 @@ def complete(
     return {
         "schema": SCHEMA,
         "name": name,
-        "command": " ".join(["multiresnet-bench", *map(_without_machine_path, arguments)]),
+        "command": shlex.join(["multiresnet-bench", *map(_without_machine_path, arguments)]),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
         "versions": versions(),

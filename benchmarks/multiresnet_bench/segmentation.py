@@ -20,7 +20,7 @@ from torch import Tensor
 
 import multiresnet as mrn
 from multiresnet_bench.pde import build
-from multiresnet_bench.train import Recipe, mean_and_sd, run_jobs, train
+from multiresnet_bench.train import Recipe, mean_and_sd, plan, run_jobs, train
 
 OURS: dict[str, Any] = {"build": "MultiResNet", "norm": "group"}
 TWO: dict[str, Any] = OURS | {"channels": (32, 48, 64, 96), "sweeps": 2}
@@ -94,7 +94,7 @@ def job(task: dict[str, Any]) -> dict[str, Any]:
             batch = torch.stack(pairs, 1)
             yield batch[0], batch[1]
 
-    model: Any = build(task["options"], 1, 1, mrn.spaces.Haar(2, task["boundary"]))
+    model: Any = build(task["options"], 1, 1, mrn.spaces.Haar(2, "reflect"))
     recipe = Recipe(seconds=task["seconds"], learning_rate=task["learning_rate"])
     info = train(model, batches(), F.binary_cross_entropy_with_logits, recipe)
     bce, iou = evaluate(model, *held_out)
@@ -114,25 +114,7 @@ def evaluate(model: torch.nn.Module, x: Tensor, y: Tensor) -> tuple[float, float
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All variants, seeds and learning rates."""
-    unknown = set(options.variants) - set(VARIANTS)
-    if unknown:
-        raise SystemExit(f"unknown variants {sorted(unknown)}; known: {', '.join(VARIANTS)}")
-    tasks = [
-        {
-            "variant": name if len(options.learning_rate) == 1 else f"{name}, lr {rate:g}",
-            "options": VARIANTS[name],
-            "boundary": "reflect",
-            "seed": seed,
-            "seconds": 1.0 if options.quick else options.seconds,
-            "learning_rate": rate,
-            "split": options.split,
-            "data": str(options.data),
-            "quick": options.quick,
-        }
-        for seed in range(options.seeds)
-        for rate in options.learning_rate
-        for name in options.variants
-    ]
+    tasks = plan(options, VARIANTS)
     raw = run_jobs(job, tasks, log=options.out.with_suffix(".jsonl"), jobs=options.jobs)
     rows = mean_and_sd(raw, "variant", ("bce", "iou", "steps", "step_seconds"))
     columns = [

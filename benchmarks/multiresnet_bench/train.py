@@ -6,11 +6,12 @@ other's training. Warm-up and cosine follow the clock: every model sees the whol
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -62,6 +63,28 @@ def train(
     return {"steps": steps, "step_seconds": (clock() - start) / max(steps, 1)}
 
 
+def plan(options: argparse.Namespace, variants: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """One task for each seed, learning rate and chosen variant; seeds run first to last, so that all variants advance."""
+    unknown = set(options.variants) - set(variants)
+    if unknown:
+        raise ValueError(f"unknown variants {sorted(unknown)}; known: {', '.join(variants)}")
+    return [
+        {
+            "variant": name if len(options.learning_rate) == 1 else f"{name}, lr {rate:g}",
+            "options": variants[name],
+            "seed": seed,
+            "seconds": 1.0 if options.quick else options.seconds,
+            "learning_rate": rate,
+            "split": options.split,
+            "data": str(options.data),
+            "quick": options.quick,
+        }
+        for seed in range(options.seeds)
+        for rate in options.learning_rate
+        for name in options.variants
+    ]
+
+
 def run_jobs(
     job: Callable[[dict[str, Any]], dict[str, Any]], tasks: Sequence[dict[str, Any]], *, log: Path, jobs: int
 ) -> list[dict[str, Any]]:
@@ -74,7 +97,7 @@ def run_jobs(
         for future in as_completed(running):
             key, row = _key(running[future]), future.result()
             done[key] = row
-            file.write(json.dumps([key, row]) + "\n")
+            file.write("\n" + json.dumps([key, row]))  # the line before may be one that a killed run left unfinished
             file.flush()
             print(f"{len(done)}/{len(tasks)}", {k: v for k, v in row.items() if k != "options"}, flush=True)
     log.unlink()  # complete: a later run, perhaps of other code, starts anew
