@@ -12,7 +12,7 @@ BOTH = [MultiResNet, ResidualUNet]
 
 def test_parameters_of_a_network_by_hand():
     """One level, no patches: lift 3x3, one block of two 3x3, head 3x3."""
-    net = MultiResNet(2, 3, channels=(8,), num_blocks=1, patch_levels=0, skip="approximation")
+    net = MultiResNet(2, 3, channels=(8,), num_blocks=1, patch_levels=0, skip="approximation", norm=None)
     assert count_parameters(net) == (2 * 9 + 1) * 8 + 2 * (8 * 9 + 1) * 8 + (8 * 9 + 1) * 3
 
 
