@@ -64,8 +64,8 @@ def allocate(megabytes):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_is_what_was_allocated():
     small, large = (timing.in_fresh_process(allocate, megabytes) for megabytes in (10, 60))
-    assert 11e6 <= small <= 21e6  # and pages of code that are touched for the first time
-    assert large - small == pytest.approx(50e6, rel=0.1)
+    assert small >= 11e6  # and whatever code is loaded for the first time, which the difference leaves out
+    assert large - small == pytest.approx(50e6, rel=0.2)
 
 
 def test_errors_of_the_other_process_arrive():
