@@ -271,6 +271,12 @@ def patches(space: Space, x: Tensor, level: int, count: int) -> Tensor:
     return x
 
 
+def total_radius(modules: nn.Module) -> int | None:
+    """Cells on each side that an output cell of blocks in a row sees of their input; `None` for all."""
+    radii = [module.radius for module in modules.modules() if hasattr(module, "radius")]
+    return None if None in radii else sum(cast(list[int], radii))
+
+
 def zero_init(module: nn.Module) -> None:
     """Set all parameters of `module` to zero, so that a residual branch that ends with it starts as nothing."""
     for parameter in module.parameters():

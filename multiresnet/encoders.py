@@ -9,7 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from multiresnet.blocks import Activation, Level, Norm, patches
+from multiresnet.blocks import Activation, Level, Norm, patches, total_radius
 from multiresnet.spaces.base import Space
 
 SkipName = Literal["approximation", "detail", "packet", "scattering"]
@@ -123,7 +123,7 @@ class LearnedEncoder(nn.Module):
         self.stem = space.conv(in_channels * bands, widths[0])
         self.blocks = nn.ModuleList(level.build(space, norm, activation, emb_channels) for level in levels)
         self.widen = nn.ModuleList(space.conv(a, b, 1) for a, b in zip(widths, widths[1:]))
-        self.radius = {patch_levels + i: _radius(blocks) for i, blocks in enumerate(self.blocks)}
+        self.radius = {patch_levels + i: total_radius(blocks) for i, blocks in enumerate(self.blocks)}
         if self.radius[patch_levels] is not None:
             self.radius[patch_levels] = 1 + cast(int, self.radius[patch_levels])  # the stem
 
@@ -143,8 +143,3 @@ class LearnedEncoder(nn.Module):
             if i < len(self.widen):
                 h = self.widen[i](self.space.project(h, self.patch_levels + i))
         return skips[::-1][:levels]
-
-
-def _radius(blocks: nn.Module) -> int | None:
-    radii = [cast("int | None", block.radius) for block in blocks.children()]
-    return None if None in radii else sum(cast(list[int], radii))

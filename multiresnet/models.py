@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -15,6 +15,8 @@ from multiresnet.encoders import SKIPS, LearnedEncoder, Pyramid, SkipName
 from multiresnet.spaces import Haar
 from multiresnet.spaces.base import Space
 from multiresnet.unet import UNet
+
+M = TypeVar("M", bound=UNet)
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "surrogate": {"norm": None, "delta": True},  # time stepping of smooth fields; keep the widths at or below 96
@@ -125,20 +127,7 @@ class MultiResNet(UNet):
             >>> sum(p.numel() for p in MultiResNet.paper(12, 3, extra_blocks=0).parameters())
             15719811
         """
-        check_positive(in_channels=in_channels, out_channels=out_channels, hidden_channels=hidden_channels)
-        net = cls.__new__(cls)
-        UNet.__init__(
-            net,
-            **paper.parts(space or Haar(2), in_channels, out_channels, hidden_channels, extra_blocks, learned=False),
-        )
-        arguments = {"hidden_channels": hidden_channels, "extra_blocks": extra_blocks, "space": space}
-        net.config = {
-            "build": "MultiResNet.paper",
-            "in_channels": in_channels,
-            "out_channels": out_channels,
-            **arguments,
-        }
-        return net
+        return _in_paper_layout(cls, in_channels, out_channels, hidden_channels, extra_blocks, space, learned=False)
 
 
 class ResidualUNet(UNet):
@@ -222,16 +211,29 @@ class ResidualUNet(UNet):
             >>> sum(p.numel() for p in ResidualUNet.paper(12, 3).parameters())
             34531971
         """
-        check_positive(in_channels=in_channels, out_channels=out_channels, hidden_channels=hidden_channels)
-        net = cls.__new__(cls)
-        UNet.__init__(
-            net, **paper.parts(space or Haar(2), in_channels, out_channels, hidden_channels, extra_blocks, learned=True)
-        )
-        arguments = {"hidden_channels": hidden_channels, "extra_blocks": extra_blocks, "space": space}
-        net.config = {
-            "build": "ResidualUNet.paper",
-            "in_channels": in_channels,
-            "out_channels": out_channels,
-            **arguments,
-        }
-        return net
+        return _in_paper_layout(cls, in_channels, out_channels, hidden_channels, extra_blocks, space, learned=True)
+
+
+def _in_paper_layout(
+    cls: type[M],
+    in_channels: int,
+    out_channels: int,
+    hidden_channels: int,
+    extra_blocks: int,
+    space: Space | None,
+    *,
+    learned: bool,
+) -> M:
+    check_positive(in_channels=in_channels, out_channels=out_channels, hidden_channels=hidden_channels)
+    net = cls.__new__(cls)  # the class says what the network is; its own options don't apply to this layout
+    parts = paper.parts(space or Haar(2), in_channels, out_channels, hidden_channels, extra_blocks, learned=learned)
+    UNet.__init__(net, **parts)
+    net.config = {
+        "build": "ResidualUNet.paper" if learned else "MultiResNet.paper",
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "hidden_channels": hidden_channels,
+        "extra_blocks": extra_blocks,
+        "space": space,
+    }
+    return net

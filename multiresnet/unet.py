@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from multiresnet import pretrained
-from multiresnet.blocks import AddMerge, ConcatMerge, Head, zero_init
+from multiresnet.blocks import AddMerge, ConcatMerge, Head, total_radius, zero_init
 from multiresnet.checks import check_emb, check_input
 from multiresnet.encoders import LearnedEncoder, Pyramid
 from multiresnet.spaces.base import Space
@@ -228,7 +228,7 @@ class UNet(nn.Module):
         radii: list[tuple[int, int | None]] = list(self.encoder.radius.items())
         for sweep in self.sweeps:
             for i, decoder in enumerate(cast(Sweep, sweep).levels):
-                radii += [(self.depth - i, level_radius(decoder))]
+                radii += [(self.depth - i, total_radius(decoder))]
         for i, _ in enumerate(self.heads, start=self.num_levels - len(self.heads)):
             radii += [(self.depth - i, Head.radius)]
         if any(radius is None for _, radius in radii):
@@ -257,9 +257,3 @@ class UNet(nn.Module):
         dtype = next(self.parameters()).dtype
         check_input(x, in_channels=self.in_channels, spatial_dims=self.space.spatial_dims, dtype=dtype)
         check_emb(emb, emb_channels=self.emb_channels, batch=x.shape[0])
-
-
-def level_radius(level: nn.Module) -> int | None:
-    """Cells on each side that an output cell of a decoder level sees of its skip; `None` for all."""
-    radii = [module.radius for module in level.modules() if hasattr(module, "radius")]
-    return None if None in radii else sum(cast(list[int], radii))

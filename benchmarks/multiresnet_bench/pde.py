@@ -17,7 +17,8 @@ from rich.table import Table
 from torch import Tensor
 
 import multiresnet as mrn
-from multiresnet_bench.train import Recipe, mean_and_sd, plan, run_jobs, train
+from multiresnet.tasks import relative_squared_error
+from multiresnet_bench.train import Recipe, add_training_arguments, mean_and_sd, plan, run_jobs, train
 
 SPLITS = {"train": slice(0, 120), "val": slice(120, 136), "test": slice(136, 168)}
 OURS: dict[str, Any] = {"build": "MultiResNet", "norm": None}
@@ -49,14 +50,8 @@ MAIN = tuple(VARIANTS)[:6]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``multiresnet-bench pde``."""
-    parser.add_argument(
-        "--seconds", type=float, default=100.0, help="training time of each run, CPU seconds of one thread"
-    )
-    parser.add_argument("--learning-rate", type=float, nargs="+", default=[3e-3])
-    parser.add_argument("--variants", nargs="+", default=list(MAIN), metavar="NAME", help="; ".join(VARIANTS))
-    parser.add_argument("--split", choices=("val", "test"), default="test")
+    add_training_arguments(parser, seconds=100.0, variants=VARIANTS, chosen=MAIN)
     parser.add_argument("--data", type=Path, default=Path("benchmarks/data/navier_stokes.npy"), help="made if absent")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
 
 
 def build(
@@ -87,11 +82,6 @@ def load(path: Path, quick: bool) -> Tensor:
     return torch.from_numpy(np.load(path))
 
 
-def relative_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Relative squared L2 error of each sample: (N, ...) -> (N,)."""
-    return (prediction - target).flatten(1).square().sum(1) / target.flatten(1).square().sum(1)
-
-
 def job(task: dict[str, Any]) -> dict[str, Any]:
     """Train and evaluate one model: a row."""
     torch.set_num_threads(1)
@@ -112,7 +102,7 @@ def job(task: dict[str, Any]) -> dict[str, Any]:
     model: Any = build(task["options"], 1, 1, mrn.spaces.Haar(2, "periodic"), delta=True)
     stepper = model if getattr(model, "delta", False) else _Delta(model)
     recipe = Recipe(seconds=task["seconds"], learning_rate=task["learning_rate"])
-    info = train(stepper, batches(), lambda p, y: relative_error(p, y).mean(), recipe)
+    info = train(stepper, batches(), lambda p, y: relative_squared_error(p, y).mean(), recipe)
     one_step, rollout = evaluate(stepper, held_out)
     return {
         "variant": task["variant"],
@@ -139,11 +129,11 @@ class _Delta(torch.nn.Module):
 @torch.no_grad()
 def evaluate(model: torch.nn.Module, fields: Tensor) -> tuple[float, float]:
     """Mean relative squared error of one step, over all pairs of frames, and of the state after 10 (or all) steps."""
-    one = torch.cat([relative_error(model(f[:-1]), f[1:]) for f in fields]).mean().item()
+    one = torch.cat([relative_squared_error(model(f[:-1]), f[1:]) for f in fields]).mean().item()
     state, steps = fields[:, 0], min(10, fields.shape[1] - 1)
     for _ in range(steps):
         state = model(state)
-    return one, relative_error(state, fields[:, steps]).mean().item()
+    return one, relative_squared_error(state, fields[:, steps]).mean().item()
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import multiresnet as mrn
 from multiresnet_bench.pde import build
-from multiresnet_bench.train import Recipe, mean_and_sd, plan, run_jobs, train
+from multiresnet_bench.train import Recipe, add_training_arguments, mean_and_sd, plan, run_jobs, train
 
 OURS: dict[str, Any] = {"build": "MultiResNet", "norm": "group"}
 TWO: dict[str, Any] = OURS | {"channels": (32, 48, 64, 96), "sweeps": 2}
@@ -41,14 +41,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``multiresnet-bench segmentation``."""
-    parser.add_argument(
-        "--seconds", type=float, default=120.0, help="training time of each run, CPU seconds of one thread"
-    )
-    parser.add_argument("--learning-rate", type=float, nargs="+", default=[3e-3])
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME", help="; ".join(VARIANTS))
-    parser.add_argument("--split", choices=("val", "test"), default="test")
+    add_training_arguments(parser, seconds=120.0, variants=VARIANTS, chosen=VARIANTS)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MULTIRESNET_DATA", "../shared/data")))
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
 
 
 def load(folder: Path, split: str) -> tuple[Tensor, Tensor]:

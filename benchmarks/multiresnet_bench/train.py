@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -61,6 +61,19 @@ def train(
         steps += 1
     model.eval()
     return {"steps": steps, "step_seconds": (clock() - start) / max(steps, 1)}
+
+
+def add_training_arguments(
+    parser: argparse.ArgumentParser, *, seconds: float, variants: Iterable[str], chosen: Iterable[str]
+) -> None:
+    """Options of every training benchmark, as :func:`plan` and :func:`run_jobs` read them."""
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help="training time of each run, CPU seconds of one thread"
+    )
+    parser.add_argument("--learning-rate", type=float, nargs="+", default=[3e-3])
+    parser.add_argument("--variants", nargs="+", default=list(chosen), metavar="NAME", help="; ".join(variants))
+    parser.add_argument("--split", choices=("val", "test"), default="test")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
 
 
 def plan(options: argparse.Namespace, variants: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
