@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,16 +83,22 @@ def load(cls: type[M], folder: Folder) -> M:
                 f"no {name} in {str(path)!r}; give a folder written by save_pretrained (nothing is downloaded)"
             )
     arguments = json.loads((path / CONFIG).read_text())
-    name, _, layout = arguments.pop("build").partition(".")
+    name = arguments["build"].partition(".")[0]
     if name != cls.__name__:
         raise ValueError(
             f"{str(path)!r} holds a {name}, not a {cls.__name__}; load it with multiresnet.{name}.from_pretrained"
         )
-    build: Callable[..., M] = getattr(cls, layout) if layout else cls
-    model = build(**{key: from_json(value) for key, value in arguments.items()})
+    model = build(cls, arguments)
     dtype = _dtype(path / WEIGHTS)
     load_model(model.to(dtype), str(path / WEIGHTS))
     return model
+
+
+def build(cls: type[M], arguments: Mapping[str, Any]) -> M:
+    """The model that `to_json` of its arguments describes, with new weights."""
+    layout = arguments["build"].partition(".")[2]
+    make: Callable[..., M] = getattr(cls, layout) if layout else cls
+    return make(**{key: from_json(value) for key, value in arguments.items() if key != "build"})
 
 
 def _dtype(path: Path) -> torch.dtype:

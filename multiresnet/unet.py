@@ -142,7 +142,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
         """(N, in_channels, *spatial), (N, emb_channels) -> (N, out_channels, *spatial), any spatial size >= 1."""
         self._check(x, emb)
-        v = self.space.fit(x, self.depth - self._reduction_level(self.num_levels - 1))
+        v = self.space.fit(x, self.depth - self.output_level(self.num_levels - 1))
         y = self._solve(v, emb)[-1]
         if self.delta:
             y = y + v[:, -self.out_channels :]
@@ -151,11 +151,11 @@ class UNet(nn.Module):
     def forward_resolutions(self, x: Tensor, emb: Tensor | None = None) -> list[Tensor]:
         """The outputs U_0 ... U_i, coarsest first, each on its own grid; the last one is `forward(x, emb)`."""
         self._check(x, emb)
-        v = self.space.fit(x, self.depth - self._reduction_level(self.num_levels - 1))
+        v = self.space.fit(x, self.depth - self.output_level(self.num_levels - 1))
         outputs = self._solve(v, emb)
         if self.delta:
             base, bases = v[:, -self.out_channels :], []
-            for finer in range(self._reduction_level(self.num_levels - 1), self._reduction_level(0) + 1):
+            for finer in range(self.output_level(self.num_levels - 1), self.output_level(0) + 1):
                 bases.append(base)
                 base = self.space.project(base, finer)
             outputs = [y + b for y, b in zip(outputs, bases[::-1][-len(outputs) :])]
@@ -173,19 +173,19 @@ class UNet(nn.Module):
         for i, head in enumerate(self.heads, start=self.num_levels - len(self.heads)):
             y = head(states[i], sizes[i : i + self.patch_levels + 1])
             if outputs:
-                y = y + self.space.embed(outputs[-1], y.shape[2:], self._reduction_level(i))
+                y = y + self.space.embed(outputs[-1], y.shape[2:], self.output_level(i))
             outputs.append(y)
         return outputs
 
-    def _reduction_level(self, i: int) -> int:
-        """The level whose grid the output of U_i lives on."""
+    def output_level(self, i: int) -> int:
+        """The level whose grid the output of U_i lives on; 0 is the finest of the whole network."""
         return self.depth - i - self.patch_levels
 
     def _sizes(self, v: Tensor, skips: Sequence[Tensor]) -> list[Sequence[int]]:
         """Grids of all levels, coarsest first, then those of the patches, down to the grid of `v`."""
         fine: list[Sequence[int]] = []
         for k in range(self.patch_levels):
-            v = self.space.project(v, self._reduction_level(self.num_levels - 1) + k - 1) if k else v
+            v = self.space.project(v, self.output_level(self.num_levels - 1) + k - 1) if k else v
             fine.append(v.shape[2:])
         return [skip.shape[2:] for skip in skips] + fine[::-1]
 

@@ -11,7 +11,7 @@ __all__ = ["first_non_finite"]
 
 
 @torch.no_grad()
-def first_non_finite(model: nn.Module, *inputs: Tensor) -> str | None:
+def first_non_finite(model: nn.Module, *inputs: Tensor | None) -> str | None:
     """Run `model` once and name the first module, in order of completion, whose output holds NaN or Inf.
 
     Returns:

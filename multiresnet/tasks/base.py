@@ -1,0 +1,172 @@
+"""What all tasks share: the network, AdamW with warm-up and cosine, guards, and random numbers that survive a restart."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from lightning.pytorch.callbacks import Timer
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from multiresnet import pretrained
+from multiresnet.unet import UNet
+
+from .finite import first_non_finite
+from .network import KINDS, Network, NetworkSize
+from .resolutions import coarsen
+
+__all__ = ["Task"]
+
+
+class Task(LightningModule):
+    """Base of the tasks: a `LightningModule` around any `torch.nn.Module`.
+
+    The optimiser is AdamW; the learning rate rises linearly, then falls as a cosine to 0 with the training progress
+    max(step / max_steps, elapsed / max_time), so a budget in time works as well as one in steps. Gradient clipping is the
+    trainer's: `Trainer(gradient_clip_val=1.0)`.
+
+    What the data settle (channels, statistics, classes, ...) is read from the trainer's data module when training starts,
+    kept in `facts`, and saved in checkpoints. These hold a network of ours whole: `load_from_checkpoint(path)` needs no
+    `model`; any other network has to be given again, `load_from_checkpoint(path, model=...)`.
+
+    After `lightning.seed_everything(n)` the random numbers of a training step depend on (n, step, process) only, so a run
+    that is resumed goes on as if it had never stopped.
+
+    Args:
+        model: the network, or a `Network` to be built for the data.
+        lr: highest learning rate.
+        weight_decay: of AdamW.
+        warmup: part of the training over which the learning rate rises from (almost) 0.
+    """
+
+    model: nn.Module
+
+    def __init__(self, model: nn.Module | Network, *, lr: float, weight_decay: float, warmup: float) -> None:
+        super().__init__()
+        if not (lr > 0 and 0 <= warmup < 1 and weight_decay >= 0):
+            raise ValueError(
+                f"need lr > 0, weight_decay >= 0 and 0 <= warmup < 1, got lr={lr}, weight_decay={weight_decay}, "
+                f"warmup={warmup}"
+            )
+        self.network = model if isinstance(model, Network) else None
+        if isinstance(model, nn.Module):
+            self.model = model
+        elif self.network is None:
+            raise TypeError(f"model must be a torch.nn.Module or a Network, got {type(model).__name__}")
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self.facts: dict[str, Any] = {}
+        self.stage: int | None = None
+        self._total_steps = math.inf
+
+    # ---- what the data settle --------------------------------------------------------------------------
+
+    def read_data(self, data: Any) -> dict[str, Any]:
+        """The facts that this task takes from a data module, as plain values."""
+        return {}
+
+    def settle(self, facts: dict[str, Any]) -> None:
+        """Take over facts, from the data or from a checkpoint. Extend it to set buffers."""
+        self.facts = dict(facts)
+
+    def network_size(self) -> NetworkSize:
+        """Size of the network for `facts`; only asked for where the task was given a `Network`."""
+        raise NotImplementedError
+
+    def configure_model(self) -> None:
+        """Read the facts off the data module and build the network, each once."""
+        data = getattr(self._trainer, "datamodule", None)
+        if data is not None and not self.facts:
+            self.settle(self.read_data(data))
+        if self.network is not None and not self.built and self.facts:
+            self.model = self.network.build(self.network_size())
+
+    @property
+    def built(self) -> bool:
+        """Whether there is a network yet."""
+        return "model" in self._modules
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the facts, and what rebuilds the network if it is one of ours."""
+        checkpoint["facts"] = self.facts
+        if isinstance(self.model, UNet) and self.model.config:
+            checkpoint["network"] = {key: pretrained.to_json(value) for key, value in self.model.config.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the facts over; build the network if there is none yet."""
+        self.settle(checkpoint.get("facts", {}))
+        if not self.built:
+            if "network" not in checkpoint:
+                raise ValueError(
+                    "the checkpoint does not hold the layout of its network, which is not one of multiresnet's: "
+                    f"give it, {type(self).__name__}.load_from_checkpoint(path, model=...)"
+                )
+            arguments = checkpoint["network"]
+            self.model = pretrained.build(KINDS[arguments["build"].partition(".")[0]], arguments)
+
+    # ---- optimisation ----------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, and the learning rate as a function of `progress`, renewed at every step."""
+        weights = [p for p in self.parameters() if p.requires_grad]
+        if not weights:
+            raise ValueError(
+                f"{type(self.model).__name__} has no trainable parameter: there is nothing to fit "
+                "(use trainer.validate or trainer.test for a fixed model)"
+            )
+        optimizer = torch.optim.AdamW(weights, lr=self.lr, betas=(0.9, 0.99), weight_decay=self.weight_decay)
+        schedule = LambdaLR(optimizer, lambda _: self.learning_rate_factor(self.progress()))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Learn from the trainer how many steps there will be; infinity when only time is limited."""
+        self._total_steps = float(self.trainer.estimated_stepping_batches)
+
+    def progress(self) -> float:
+        """Done part of the training, 0 to 1: the larger of steps / max_steps and elapsed time / max_time."""
+        done = self.global_step / self._total_steps
+        for timer in getattr(self._trainer, "callbacks", []):
+            if isinstance(timer, Timer) and (left := timer.time_remaining("train")) is not None:
+                elapsed = timer.time_elapsed("train")
+                done = max(done, elapsed / max(elapsed + left, 1e-9))
+        return min(done, 1.0)
+
+    def learning_rate_factor(self, progress: float) -> float:
+        """Linear warm-up, then cosine to 0."""
+        warmup = self.warmup
+        if progress < warmup:
+            return max(progress / warmup, 0.01)
+        return (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+
+    # ---- training --------------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Random numbers of this step: by (seed, batch, process), if a seed was set."""
+        if (seed := os.environ.get("PL_GLOBAL_SEED")) is not None:
+            place = (int(seed), self.trainer.fit_loop.total_batch_idx, self.global_rank)
+            torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+
+    def at_stage(self, *fields: Tensor) -> tuple[nn.Module, list[Tensor]]:
+        """The network in training and the fields on its grid: the whole, or `model.stage(i)` under `StagedTraining`."""
+        if self.stage is None:
+            return self.model, list(fields)
+        model = cast(UNet, self.model)
+        return model.stage(self.stage), [coarsen(model, field, self.stage) for field in fields]
+
+    def guard(self, loss: Tensor, model: nn.Module, *inputs: Tensor | None) -> None:
+        """At step 0 and every 50th, refuse a loss that is not finite and name the first module that is at fault.
+
+        Raises:
+            ValueError: NaN or Inf in the loss; says whether the inputs held it already.
+        """
+        if self.global_step % 50 or bool(loss.isfinite()):
+            return
+        at = f"the loss is not finite at step {self.global_step}"
+        if any(x is not None and not bool(x.isfinite().all()) for x in inputs):
+            raise ValueError(f"{at}: the input of the network holds NaN or Inf; look at the data and their statistics")
+        where = first_non_finite(model, *inputs) or "the loss itself (look at the targets)"
+        raise ValueError(f"{at}: the first module with a non-finite output is {where}; lower lr or clip gradients")
