@@ -8,6 +8,7 @@ so that entry `i` of `sweep.levels`, of `heads` and of `forward_resolutions(x)` 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -80,6 +81,14 @@ class Restrict(nn.Module):
                 pooled = f.new_zeros(f.shape[0], self.finer_channels[i], *f.shape[2:])
             skips.append(self.mix[i](torch.cat([f, pooled], 1)))
         return skips[::-1]
+
+    def stage(self, i: int) -> Restrict:
+        """The same weights for the `i + 1` coarsest levels alone."""
+        part = copy.copy(self)
+        part._modules = {"mix": self.mix[: i + 1]}
+        part.finest = self.finest + len(self.mix) - (i + 1)
+        part.finer_channels = self.finer_channels[: i + 1]
+        return part
 
 
 class Sweep(nn.Module):
@@ -206,12 +215,11 @@ class UNet(nn.Module):
             raise ValueError(f"stage must be in {missing} ... {self.num_levels - 1}, got {i}{hint}")
         if i == self.num_levels - 1:
             return self
-        restricts = cast(list[Restrict], list(self.restricts))
         return UNet(
             space=self.space,
             encoder=self.encoder,
             sweeps=[Sweep(list(cast(Sweep, sweep).levels)[: i + 1]) for sweep in self.sweeps],
-            restricts=restricts,
+            restricts=[cast(Restrict, restrict).stage(i) for restrict in self.restricts],
             heads=cast(list[Head], list(self.heads)[: i + 1 - missing]),
             out_channels=self.out_channels,
             emb_channels=self.emb_channels,

@@ -45,6 +45,7 @@ class Task(LightningModule):
     """
 
     model: nn.Module
+    monitor: tuple[str, str] = ("val/loss", "min")  # what says which checkpoint is best
 
     def __init__(self, model: nn.Module | Network, *, lr: float, weight_decay: float, warmup: float) -> None:
         super().__init__()
@@ -60,7 +61,8 @@ class Task(LightningModule):
             raise TypeError(f"model must be a torch.nn.Module or a Network, got {type(model).__name__}")
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.facts: dict[str, Any] = {}
-        self.stage: int | None = None
+        self.stage: int | None = None  # of StagedTraining, and the part of the training that it takes
+        self.span = (0.0, 1.0)
         self._total_steps = math.inf
 
     # ---- what the data settle --------------------------------------------------------------------------
@@ -127,13 +129,14 @@ class Task(LightningModule):
         self._total_steps = float(self.trainer.estimated_stepping_batches)
 
     def progress(self) -> float:
-        """Done part of the training, 0 to 1: the larger of steps / max_steps and elapsed time / max_time."""
+        """Done part of the training (of the stage, under `StagedTraining`), 0 to 1, in steps or time, whichever is more."""
         done = self.global_step / self._total_steps
         for timer in getattr(self._trainer, "callbacks", []):
             if isinstance(timer, Timer) and (left := timer.time_remaining("train")) is not None:
                 elapsed = timer.time_elapsed("train")
                 done = max(done, elapsed / max(elapsed + left, 1e-9))
-        return min(done, 1.0)
+        start, end = self.span
+        return min(max((done - start) / (end - start), 0.0), 1.0)
 
     def learning_rate_factor(self, progress: float) -> float:
         """Linear warm-up, then cosine to 0."""
