@@ -1,0 +1,69 @@
+"""The command line: `multiresnet fit|validate|test|predict|sample|data|demo`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_COMMANDS = {  # name: (module with a function `run(argv)`, what it does)
+    "fit": ("training", "train a network on your data; again with the same arguments, to go on after a stop"),
+    "validate": ("training", "measure a run on its validation data"),
+    "test": ("training", "measure a run on its test data"),
+    "predict": ("training", "write masks, fields or images for new inputs"),
+    "sample": ("sample", "draw images from a trained diffusion model"),
+    "data": ("data", "generate PDE data, or describe a data file"),
+    "demo": ("demo", "train a Multi-ResNet and a residual U-Net for equal time and compare them"),
+}
+
+_HELP = """usage: multiresnet COMMAND ...
+
+{commands}
+
+  multiresnet fit --config segmentation.yaml --data.root my_folder     shipped: {configs}
+  multiresnet predict runs/segmentation --data.root new_images
+  multiresnet COMMAND --help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status.
+
+    Args:
+        argv: arguments without the program's name; None takes those of the process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else ""
+    if command not in _COMMANDS:
+        from .configs import SHIPPED
+
+        lines = "\n".join(f"  {name:<10}{text}" for name, (_, text) in _COMMANDS.items())
+        text = _HELP.format(commands=lines, configs=", ".join(SHIPPED))
+        if command in ("-h", "--help"):
+            print(text)
+            return 0
+        print(text, f"unknown command {command!r}" if command else "give a command", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"{__name__}.{_COMMANDS[command][0]}")  # only what the command needs is loaded
+    try:
+        module.run(arguments if _COMMANDS[command][0] == "training" else arguments[1:])
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if os.environ.get("MULTIRESNET_TRACEBACK"):
+            raise
+        print(f"multiresnet {command}: {_innermost(error)}", file=sys.stderr)
+        print("(MULTIRESNET_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; start it again with the same command: what is finished is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The error of a constructor, without what the configuration parser wraps around it."""
+    while str(error).startswith("Does not validate against") and error.__cause__ is not None:
+        error = error.__cause__
+    return error
