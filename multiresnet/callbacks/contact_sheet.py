@@ -152,8 +152,8 @@ def _show_field(ax: Any, x: Array, *, like: Array | None, error: bool) -> None:
         return
     plane = _plane(x, space)
     if like is None and len(plane) >= 3:
-        picture = np.moveaxis(plane[:3], 0, -1)
-        ax.imshow(np.clip(picture, 0, 1))
+        low, high = np.quantile(plane[:3], (0.002, 0.998))  # dark pictures are stretched, as imshow does with grey ones
+        ax.imshow(np.clip((np.moveaxis(plane[:3], 0, -1) - low) / max(high - low, 1e-6), 0, 1))
         return
     field = plane[0]
     if like is None:

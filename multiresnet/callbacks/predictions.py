@@ -11,6 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from matplotlib import colormaps
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .contact_sheet import Example, draw_contact_sheet, examples
 from .figures import save_image
@@ -53,16 +54,14 @@ class PredictionWriter(BasePredictionWriter):
         """Write one batch."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if isinstance(prediction, dict) and "mask" in prediction:
-            root = Path(getattr(getattr(trainer, "datamodule", None), "root", None) or ".")
+            root = Path(getattr(getattr(trainer, "datamodule", None), "image_root", None) or ".")
             for name, mask in zip(prediction["name"], prediction["mask"]):
                 write_mask(self.folder, name, np.asarray(mask.cpu()), root / name)
         elif isinstance(prediction, dict) and "prediction" in prediction:
             for i, frames in enumerate(prediction["prediction"], start=self._written):
                 np.save(self.folder / f"window_{i:05d}.npy", frames.float().cpu().numpy())
         else:
-            for i, image in enumerate(prediction, start=self._written):
-                picture = ((image.float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte().movedim(0, -1).squeeze(-1)
-                save_image(self.folder / f"{i:05d}.png", picture.numpy())
+            write_images(self.folder, prediction, first=self._written)
         self._written += len(next(iter(prediction.values())) if isinstance(prediction, dict) else prediction)
         if len(self._rows) < self.count:
             self._rows += examples(batch, prediction)
@@ -72,6 +71,13 @@ class PredictionWriter(BasePredictionWriter):
         if self._rows:
             draw_contact_sheet(self.folder / "contact_sheet.png", self._rows[: self.count])
         print(f"{self._written} predictions in {self.folder}")
+
+
+def write_images(folder: Path, images: Tensor, *, first: int = 0) -> None:
+    """Write (N, 1 or 3, H, W) in [-1, 1] as `00000.png`, ..., counted from `first`."""
+    for i, image in enumerate(images, start=first):
+        picture = ((image.float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte().movedim(0, -1).squeeze(-1)
+        save_image(folder / f"{i:05d}.png", picture.numpy())
 
 
 def write_mask(folder: Path, name: str, mask: NDArray[Any], source: Path) -> Path:

@@ -1,157 +1,174 @@
-"""One array (trajectory, time, channel, *space) in a .npz, .npy or HDF5 file, opened when first read."""
+"""Trajectories (trajectory, time, channel, *space) in files of any known layout, opened when first read."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import warnings
-import zipfile
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from multiresnet.spaces.boundary import Boundary
 
-__all__ = ["TrajectoryFile", "check_layout"]
+from .layout import Layout
+from .pdearena import SPLITS
+from .readers import read_layout
+from .stores import close, open_store, reading
+
+__all__ = ["Trajectories", "TrajectoryArray", "TrajectoryFile", "check_layout"]
 
 
-class TrajectoryFile:
-    """A trajectory array in a file: has `shape`, `dtype` and indexing, and reads only what is indexed.
+class Trajectories(ABC):
+    """What all sources of trajectories are: arrays in all but that only what is indexed gets read.
 
-    HDF5 and .npy files are opened on the first read in each process and never in the constructor, so the
-    object can be pickled and sent to data-loading workers. A .npz file is read whole on the first access.
-
-    Args:
-        path: the file; the ending says what it is.
-        key: name of the array inside a .npz or HDF5 file; None takes the only one with at least four axes.
+    `source[i]` and `source[i, times]` are the frames (time, channel, *space) of trajectory i, `source[i, t]` is one of
+    them; further indices go to the frames. Files are opened at the first read in each process and never before, so a
+    source can be pickled and sent to data-loading workers.
 
     Attributes:
-        shape: (trajectory, time, channel, *space).
-        boundary: the boundary condition that the file states (HDF5 attribute or .npz entry `boundary`), or
-            None.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: unreadable file, unknown ending, no such key, or several arrays and no key.
+        shape: (trajectory, time, channel, *space); the time of the longest trajectory.
+        dtype: of the values.
+        lengths: frames of each trajectory.
+        boundary: the boundary condition that the data state, or that is known of the data set; else None.
+        channel_names: one for each channel.
+        parameter_names: of the physical parameters, P of them.
+        parameters: (trajectory, P), float64.
+        splits: trajectories of "train", "val" and "test", where the data set says so.
     """
 
-    def __init__(self, path: str | Path, *, key: str | None = None) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise FileNotFoundError(f"no data file {str(self.path)!r}")
-        kind = self.path.suffix.lower()
-        try:
-            if kind in (".h5", ".hdf5"):
-                with h5py.File(self.path, "r") as file:
-                    self.key = _choose(_datasets(file), key, self.path)
-                    dataset = file[self.key]
-                    self.shape, self.dtype = tuple(dataset.shape), np.dtype(dataset.dtype)
-                    stated = dataset.attrs.get("boundary", file.attrs.get("boundary"))
-            elif kind == ".npz":
-                headers = _npz_headers(self.path)
-                self.key = _choose({name: shape for name, (shape, _) in headers.items()}, key, self.path)
-                self.shape, self.dtype = headers[self.key]
-                with np.load(self.path, allow_pickle=False) as file:
-                    stated = file["boundary"].tolist() if "boundary" in headers else None
-            elif kind == ".npy":
-                array = _open_npy(self.path)
-                self.key, self.shape, self.dtype, stated = "", array.shape, array.dtype, None
-            else:
-                raise ValueError(f"cannot tell the format of {str(self.path)!r}: use .npz, .npy, .h5 or .hdf5")
-        except (OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{str(self.path)!r} is not a readable {kind} file: {error}") from error
-        self.boundary: Boundary | None = None if stated is None else _stated_boundary(stated)
-        self._open: tuple[int, Any] | None = None
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    lengths: tuple[int, ...]
+    boundary: Boundary | None
+    channel_names: tuple[str, ...]
+    parameter_names: tuple[str, ...]
+    parameters: NDArray[np.float64]
+    splits: dict[str, list[int]]
+
+    @abstractmethod
+    def read(self, trajectory: int, times: slice) -> NDArray[Any]:
+        """Frames (time, channel, *space) of one trajectory."""
+
+    def close(self) -> None:  # noqa: B027 (nothing to close in memory)
+        """Close what is open; the next read opens it again."""
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
 
+    def where(self, trajectory: int) -> str:
+        """The file of a trajectory, for messages."""
+        return "the array"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
     def __getitem__(self, index: Any) -> NDArray[Any]:
+        trajectory, *rest = index if isinstance(index, tuple) else (index,)
+        if not isinstance(trajectory, (int, np.integer)):
+            raise TypeError(f"the first index is one trajectory, an integer; got {trajectory!r}")
+        if not -len(self) <= trajectory < len(self):
+            raise IndexError(f"trajectory {trajectory} of {len(self)}")
+        trajectory = int(trajectory) % len(self)
+        times = rest[0] if rest else slice(None)
+        if isinstance(times, slice):
+            return self.read(trajectory, times)[(slice(None), *rest[1:])]
+        time = range(self.lengths[trajectory])[times]
+        return np.asarray(self.read(trajectory, slice(time, time + 1))[(0, *rest[1:])])
+
+
+class TrajectoryArray(Trajectories):
+    """An array (trajectory, time, channel, *space) in memory, as a source of trajectories."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        self.lengths = (array.shape[1],) * len(array)
+        self.boundary, self.splits = None, {}
+        self.channel_names, self.parameter_names = tuple(str(i) for i in range(array.shape[2])), ()
+        self.parameters = np.zeros((len(array), 0))
+
+    def read(self, trajectory: int, times: slice) -> NDArray[Any]:
+        """Frames (time, channel, *space) of one trajectory."""
+        return np.asarray(self.array[trajectory, times])
+
+
+class TrajectoryFile(Trajectories):
+    """The trajectories of one file; see `Trajectories` for what it has.
+
+    The layout is told from what the file holds: The Well, PDEArena and PDEBench (HDF5; PDEArena's Zarr too), or plain
+    arrays in a .npz, .npy, HDF5 or Zarr file, of which one is (trajectory, time, channel, *space). A plain file may say
+    more in attributes or arrays of the names `boundary`, `channel_names`, `parameters` (trajectory, P) and
+    `parameter_names`. A .npz file is read whole on the first access.
+
+    Args:
+        path: the file; the ending says what it is.
+        key: name of the array in a plain file, None for the only one with at least four axes; in the other layouts the
+            fields or channels to take, in order, None for all.
+        layout: where the frames are in the file, if it is none of these.
+
+    Raises:
+        FileNotFoundError, PermissionError: no such file, or not for us.
+        ValueError: unreadable file, unknown ending or layout, no such key, or several arrays and no key.
+    """
+
+    def __init__(
+        self, path: str | Path, *, key: str | Sequence[str] | None = None, layout: Layout | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._open: tuple[int, Any] | None = None
+        store = open_store(self.path)
+        try:
+            with reading(self.path):
+                self.layout = layout = layout or read_layout(store, self.path, key)
+                self.dtype = np.result_type(*(store[layout.groups[0].path + item.path].dtype for item in layout.fields))
+        finally:
+            close(store)
+        self.key = layout.fields[0].path
+        self.lengths = tuple(group.frames for group in layout.groups for _ in range(group.trajectories))
+        channels = len(layout.channel_names)
+        self.shape = (len(self.lengths), max(self.lengths, default=0), channels, *layout.space)
+        self.boundary, self.channel_names = layout.boundary, layout.channel_names
+        self.parameter_names = tuple(layout.parameters)
+        columns = [np.asarray(values, dtype=np.float64) for values in layout.parameters.values()]
+        self.parameters = np.stack(columns, 1) if columns else np.zeros((len(self.lengths), 0))
+        splits = [group.split for group in layout.groups for _ in range(group.trajectories)]
+        self.splits = _by_name([split or _split_in_name(self.path) for split in splits])
+
+    def where(self, trajectory: int) -> str:
+        """The name of the file."""
+        return str(self.path)
+
+    def read(self, trajectory: int, times: slice) -> NDArray[Any]:
+        """Frames (time, channel, *space) of one trajectory."""
         # a handle must not cross a fork: each process opens its own
         if self._open is None or self._open[0] != os.getpid():
-            self._open = (os.getpid(), self._read())
-        return np.asarray(self._open[1][index])
+            self._open = (os.getpid(), open_store(self.path))
+        with reading(self.path):
+            return self.layout.read(self._open[1], trajectory, times)
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        if self._open is not None and self._open[0] == os.getpid():
+            close(self._open[1])
+        self._open = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": None}
 
-    def _read(self) -> Any:
-        if self.path.suffix.lower() in (".h5", ".hdf5"):
-            return h5py.File(self.path, "r")[self.key]
-        if self.path.suffix.lower() == ".npy":
-            return _open_npy(self.path)
-        with np.load(self.path, allow_pickle=False) as file:
-            return file[self.key]
 
-
-def _open_npy(path: Path) -> NDArray[Any]:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:  # numpy's word for a broken header
-        raise OSError(str(error)) from error
-
-
-def _npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and dtype of every array, without reading the arrays."""
-    headers = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as member:
-                form = np.lib.format
-                read = form.read_array_header_1_0 if form.read_magic(member) == (1, 0) else form.read_array_header_2_0
-                shape, _, dtype = read(member)
-                headers[name.removesuffix(".npy")] = (tuple(shape), dtype)
-    return headers
-
-
-def _datasets(file: h5py.File) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {}
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = tuple(item.shape)
-
-    file.visititems(visit)
-    return found
-
-
-def _choose(arrays: Mapping[str, tuple[int, ...]], key: str | None, path: Path) -> str:
-    listing = ", ".join(f"{name} {shape}" for name, shape in arrays.items()) or "nothing"
-    if key is not None:
-        if key not in arrays:
-            raise ValueError(f"{path.name} has no array {key!r}; it holds {listing}")
-        return key
-    candidates = [name for name, shape in arrays.items() if len(shape) >= 4] or list(arrays)
-    if len(candidates) != 1:
-        raise ValueError(
-            f"{path.name} holds {listing}: name the one that is (trajectory, time, channel, *space), key=... or --key"
-        )
-    return candidates[0]
-
-
-def _stated_boundary(stated: Any) -> Boundary:
-    """From text ("periodic", or JSON such as '["periodic", "zeros"]') or an array of texts."""
-    value = stated.tolist() if isinstance(stated, np.ndarray) else stated
-    value = value.decode() if isinstance(value, bytes) else value
-    if isinstance(value, str):
-        value = json.loads(value) if value.startswith("[") else value
-    if isinstance(value, str):
-        return cast(Boundary, value)
-    return cast(Boundary, tuple(_stated_boundary(axis) for axis in value))
-
-
-def check_layout(array: NDArray[Any] | TrajectoryFile) -> None:
+def check_layout(array: NDArray[Any] | Trajectories) -> None:
     """Raise or warn when an array is not (trajectory, time, channel, *space) of real numbers."""
     shape, dtype = tuple(array.shape), np.dtype(array.dtype)
     wanted = "(trajectory, time, channel, *space) with 1, 2 or 3 space axes"
     if not 4 <= len(shape) <= 6:
-        hint = ": one trajectory? add the first axis with a[None]" if len(shape) == 3 else ""
+        hint = ": one trajectory? a[None] adds the first axis; (trajectory, time, x)? a[:, :, None] adds channels"
+        hint = hint if len(shape) == 3 else ""
         raise ValueError(f"data must be {wanted}, that is 4 to 6 axes; got {len(shape)}, shape {shape}{hint}")
     if 0 in shape:
         raise ValueError(f"data must not have an empty axis, got shape {shape}")
@@ -167,3 +184,15 @@ def check_layout(array: NDArray[Any] | TrajectoryFile) -> None:
             "if these are 2-D fields, add the channel axis with a[:, :, None]",
             stacklevel=3,
         )
+
+
+def _split_in_name(path: Path) -> str | None:
+    """The split that the name of the folder or a word of the file's name says."""
+    words = [path.parent.name.lower(), *re.split(r"[_.\-]", path.stem.lower())]
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def _by_name(splits: list[str | None]) -> dict[str, list[int]]:
+    return {
+        name: [i for i, split in enumerate(splits) if split == name] for name in dict.fromkeys(filter(None, splits))
+    }

@@ -16,9 +16,7 @@ before is y.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
@@ -28,13 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
+from .solving import check_physics, check_request, solve_all, whole_intervals
 from .spectral import spectral_resample, velocity, wavenumbers
 
 __all__ = ["Physics", "evolve", "navier_stokes"]
-
-# Trajectories that one thread solves side by side: they fit its cache. Threads share out groups, not array
-# operations: these take microseconds, and waiting for each other on a busy machine costs up to a hundredfold.
-_CHUNK = 4
 
 
 @dataclass(frozen=True)
@@ -63,12 +58,9 @@ class Physics:
     dt: float = 0.025
 
     def __post_init__(self) -> None:
-        for name in ("viscosity", "drag", "forcing"):
-            if not (math.isfinite(value := getattr(self, name)) and value >= 0):
-                raise ValueError(f"Physics.{name} must be a finite number >= 0, got {value!r}")
-        for name in ("length", "dt", "forcing_wavenumber"):
-            if not (math.isfinite(value := getattr(self, name)) and value > 0):
-                raise ValueError(f"Physics.{name} must be a finite number > 0, got {value!r}")
+        check_physics(
+            self, positive=("length", "dt", "forcing_wavenumber"), nonnegative=("viscosity", "drag", "forcing")
+        )
 
 
 class _Operator:
@@ -195,6 +187,7 @@ def navier_stokes(
     spin_up: float = 5.0,
     physics: Physics | None = None,
     seed: int = 0,
+    first: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Trajectories of driven two-dimensional turbulence: the vorticity at equal intervals.
@@ -209,8 +202,8 @@ def navier_stokes(
             whole intervals.
         physics: the equation and the time step; None means `Physics()`.
         seed: trajectory i depends on (seed, i) only; the global random state is neither read nor changed.
-        progress: called as progress(done, total) after every frame of a group of trajectories, by one worker
-            thread at a time.
+        first: index of the first trajectory.
+        progress: called as progress(done, total) after every frame, by one thread at a time.
 
     Returns:
         float32 array (trajectory, time, channel, y, x) with one channel.
@@ -226,8 +219,7 @@ def navier_stokes(
     physics = physics or Physics()
     resolution = physics.resolution if physics.resolution is not None else 3 * size // 2
     resolution += resolution % 2
-    if trajectories < 1 or frames < 1:
-        raise ValueError(f"trajectories and frames must be >= 1, got {trajectories} and {frames}")
+    check_request(trajectories=trajectories, frames=frames, interval=interval, seed=seed, first=first, spin_up=spin_up)
     if size < 8 or resolution < size:
         raise ValueError(f"need 8 <= size <= Physics.resolution, got size={size}, resolution={resolution}")
     if physics.forcing > 0 and physics.forcing_wavenumber >= resolution / 3:
@@ -235,34 +227,16 @@ def navier_stokes(
             f"forcing_wavenumber={physics.forcing_wavenumber:g} is not resolved by {resolution} points "
             f"(the 2/3 rule keeps wavenumbers below {resolution / 3:g}): raise size or Physics.resolution"
         )
-    if not (interval > 0 and spin_up >= 0 and seed >= 0):
-        raise ValueError(f"need interval > 0, spin_up >= 0 and seed >= 0; got {interval}, {spin_up} and {seed}")
-    spin_frames = math.ceil(spin_up / interval - 1e-9)
-    out = np.empty((trajectories, frames, 1, size, size), dtype=np.float32)
-    done, total, lock = 0, trajectories * (spin_frames + frames), threading.Lock()
+    before = whole_intervals(spin_up, interval)
 
-    def solve(group: range) -> None:
-        nonlocal done
-        torch.set_num_threads(1)
-        start = torch.stack([_initial(seed, i, resolution, physics) for i in group])
-        before = -spin_frames * interval
-        later = evolve(start, frames=spin_frames + frames - 1, interval=interval, physics=physics, start=before)
-        for frame, w in enumerate(chain([start], later), start=-spin_frames):
+    def solve(index: int, tick: Callable[[], None]) -> NDArray[np.float32]:
+        out = np.empty((frames, 1, size, size), dtype=np.float32)
+        start = _initial(seed, index, resolution, physics)[None]
+        later = evolve(start, frames=before + frames - 1, interval=interval, physics=physics, start=-before * interval)
+        for frame, w in enumerate(chain([start], later), start=-before):
             if frame >= 0:
-                out[group.start : group.stop, frame, 0] = spectral_resample(w, size).numpy()
-            with lock:
-                done += len(group)
-                if progress:
-                    progress(done, total)
+                out[frame] = spectral_resample(w, size).numpy()
+            tick()
+        return out
 
-    threads = torch.get_num_threads()
-    chunk = min(_CHUNK, math.ceil(trajectories / threads))
-    groups = [range(i, min(i + chunk, trajectories)) for i in range(0, trajectories, chunk)]
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for _ in pool.map(solve, groups):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # a worker's setting is also the default of threads still to come
-    return out
+    return solve_all(solve, range(first, first + trajectories), steps=before + frames, progress=progress)

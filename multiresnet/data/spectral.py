@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.fft import irfft2, rfft2
+from torch.fft import irfft, irfft2, rfft, rfft2
 
 __all__ = ["spectral_resample", "velocity", "wavenumbers"]
 
@@ -16,8 +16,8 @@ def wavenumbers(n: int) -> tuple[Tensor, Tensor]:
     return torch.arange(n // 2 + 1, dtype=torch.float64), torch.fft.fftfreq(n, 1 / n, dtype=torch.float64)[:, None]
 
 
-def spectral_resample(field: Tensor, size: int) -> Tensor:
-    """Resample periodic fields (..., n, n) to (..., size, size) by dropping or adding the highest waves.
+def spectral_resample(field: Tensor, size: int, *, spatial_dims: int = 2) -> Tensor:
+    """Resample the last `spatial_dims` axes of periodic fields to `size` points by dropping or adding the highest waves.
 
     Wavenumbers below half the smaller size keep their amplitude, so the mean stays; all others are dropped.
 
@@ -28,16 +28,15 @@ def spectral_resample(field: Tensor, size: int) -> Tensor:
         >>> bool(torch.allclose(coarse[0], torch.cos(x[::3]), atol=1e-6))
         True
     """
-    n = field.shape[-1]
-    if field.ndim < 2 or field.shape[-2] != n or size < 1:
-        raise ValueError(f"need fields (..., n, n) and size >= 1, got {tuple(field.shape)} and size={size}")
-    kept = (min(n, size) + 1) // 2  # wavenumbers 0 .. kept - 1; the Nyquist one of an even size is dropped
-    whole = torch.arange(1 - kept, kept)
-    full = rfft2(field)
-    out = full.new_zeros(*field.shape[:-2], size, size // 2 + 1)
-    out[..., whole % size, :kept] = full[..., whole % n, :kept]
-    resampled: Tensor = irfft2(out, s=(size, size)) * (size / n) ** 2
-    return resampled
+    if field.ndim < spatial_dims or 0 in field.shape or size < 1:
+        raise ValueError(
+            f"need fields with {spatial_dims} space axes and size >= 1, got {tuple(field.shape)} and {size}"
+        )
+    for axis in range(-spatial_dims, 0):
+        n = field.shape[axis]
+        kept = (min(n, size) + 1) // 2  # wavenumbers 0 .. kept - 1; the Nyquist one of an even size is dropped
+        field = irfft(rfft(field, dim=axis).narrow(axis, 0, kept), n=size, dim=axis) * (size / n)
+    return field
 
 
 def velocity(vorticity: Tensor, *, length: float = 2 * math.pi) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,81 +12,46 @@ import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from multiresnet.checks import check_positive
 from multiresnet.spaces.boundary import Boundary, parse_boundary
 
-from .files import TrajectoryFile, check_layout
+from .files import Trajectories, TrajectoryArray, check_layout
+from .folders import open_trajectories
+from .loading import make_loader
 from .splits import split_segments
+from .statistics import channel_statistics
+from .windows import Batch, Windows, as_batch, read_frames
 
 __all__ = ["TrajectoryDataModule"]
 
-Batch = tuple[Tensor, Tensor]
-
-
-@dataclass
-class _Windows(Dataset[Batch]):
-    """Windows of `steps` frames that start at `starts`, cut into input and target after `input_steps`."""
-
-    frames: Tensor | NDArray[Any] | TrajectoryFile  # (trajectory, time, C, *space); a Tensor when it is in memory
-    starts: NDArray[np.int64]  # (windows, 2): trajectory, time
-    steps: int
-    input_steps: int
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, index: int) -> Batch:
-        inputs, targets = self.__getitems__([index])
-        return inputs[0], targets[0]
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        chosen = self.starts[indices]
-        if isinstance(self.frames, Tensor):  # one gather for the whole batch
-            rows = torch.from_numpy(chosen[:, 0] * self.frames.shape[1] + chosen[:, 1])
-            flat = self.frames.flatten(0, 1)
-            batch = flat[rows[:, None] + torch.arange(self.steps)]
-        else:
-            batch = torch.stack([_read(self.frames, i, slice(t, t + self.steps)) for i, t in chosen.tolist()])
-        return batch[:, : self.input_steps], batch[:, self.input_steps :]
-
-
-def _as_batch(batch: Any) -> Any:
-    """What `__getitems__` returns is a batch already."""
-    return batch
-
-
-def _read(source: NDArray[Any] | TrajectoryFile, trajectory: int, times: slice) -> Tensor:
-    """Frames of one trajectory as float32, refused with their place when not finite."""
-    raw = np.asarray(source[trajectory, times])
-    frames = np.array(raw, dtype=np.float32)
-    if not np.isfinite(frames).all():
-        place = np.argwhere(~np.isfinite(frames))[0]
-        where = (trajectory, int(place[0]) + (times.start or 0), *place[1:].tolist())
-        raise ValueError(
-            f"data hold {raw[tuple(place)]} at (trajectory, time, channel, *space) = {where}; "
-            "fill or remove such values (beyond float32 counts too)"
-        )
-    return torch.from_numpy(frames)
+_STATISTICS_FRAMES = 2000  # of data beyond the memory, evenly spaced
+_PIECE = 2**22  # values that statistics take in at once
 
 
 class TrajectoryDataModule(LightningDataModule):
-    """Batches (input, target), float32, (B, input_steps, C, *space) and (B, output_steps, C, *space).
+    """Batches {"input": (B, input_steps, C, *space), "target": (B, output_steps, C, *space)}, float32.
 
-    Trajectories are split into train, val and test; fewer than three are split along time instead, with a
-    warning. Values are served as they are; `mean` and `std`, per channel, are fitted on the training split
-    for the task to use. Integer data become float32 without scaling, with a warning.
+    Physical parameters (viscosity, buoyancy, ...) that differ between trajectories add "parameters": (B, P).
+
+    The data set's own splits are used if it has some: folders or files named train, valid, test, as in The Well and
+    PDEArena. Else trajectories are split by `fractions`; fewer than three are split along time, with a warning. Values
+    are served as they are; `mean` and `std`, per channel, are fitted on the training split for the task to use (on 2000
+    of its frames when the data do not fit into `memory`). Integer data become float32 without scaling, with a warning.
 
     Args:
-        source: array (trajectory, time, channel, *space) with 1, 2 or 3 space axes, or the path of a .npz,
-            .npy, .h5 or .hdf5 file that holds one.
-        key: name of the array in the file, when it holds several.
+        source: array (trajectory, time, channel, *space) with 1, 2 or 3 space axes; or the path of a file, see
+            `TrajectoryFile`, or of a folder of files, see `TrajectoryFolder`.
+        key: name of the array in a plain file that holds several; of The Well, PDEBench and PDEArena the fields or
+            channels to take, in order, None for all.
         boundary: "periodic", "reflect", "replicate", "zeros", or one per space axis (and per side); None
             takes what the file states, else "replicate".
         input_steps: frames the model sees.
         output_steps: frames it predicts at once.
+        unroll_steps: predictions in a row in training, whose targets have output_steps * unroll_steps frames.
         rollout_steps: frames of a rollout window; less when the test trajectories are shorter.
-        fractions: of train, val and test.
+        fractions: of train, val and test, where the data set does not say.
         batch_size: windows per batch.
         num_workers: data-loading processes; data in memory need none.
         seed: of the split and of the shuffling.
@@ -96,10 +61,13 @@ class TrajectoryDataModule(LightningDataModule):
     Attributes:
         mean, std: per channel, lists of float, after `setup`.
         boundary: what was settled.
-        segments: {"train": [...], "val": [...], "test": [...]}, after `setup`.
+        segments: {"train": [...], "val": [...], "test": [...]}.
+        channel_names: one for each channel.
+        parameters: how many physical parameters a trajectory has; those that never change do not count.
+        parameter_names, parameter_mean, parameter_std: of them, the statistics over the training trajectories.
 
     Raises:
-        ValueError, TypeError: on a wrong layout, NaN or Inf (with its place), too few frames, a constant
+        ValueError, TypeError: on a wrong layout, NaN or Inf (with file and place), too few frames, a constant
             channel.
 
     Examples:
@@ -107,8 +75,8 @@ class TrajectoryDataModule(LightningDataModule):
         >>> flow = np.random.default_rng(0).normal(size=(10, 5, 1, 8, 8))
         >>> data = TrajectoryDataModule(flow, boundary="periodic", batch_size=4)
         >>> data.setup()
-        >>> inputs, targets = next(iter(data.train_dataloader()))
-        >>> inputs.shape, targets.shape
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> batch["input"].shape, batch["target"].shape
         (torch.Size([4, 1, 1, 8, 8]), torch.Size([4, 1, 1, 8, 8]))
     """
 
@@ -116,10 +84,11 @@ class TrajectoryDataModule(LightningDataModule):
         self,
         source: NDArray[Any] | str | Path,
         *,
-        key: str | None = None,
+        key: str | list[str] | None = None,
         boundary: Boundary | None = None,
         input_steps: int = 1,
         output_steps: int = 1,
+        unroll_steps: int = 1,
         rollout_steps: int = 10,
         fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
         batch_size: int = 8,
@@ -128,46 +97,26 @@ class TrajectoryDataModule(LightningDataModule):
         memory: int = 2**31,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("input_steps", input_steps),
-            ("output_steps", output_steps),
-            ("batch_size", batch_size),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
-        self.source: NDArray[Any] | TrajectoryFile
-        if isinstance(source, (str, Path)):
-            self.source = TrajectoryFile(source, key=key)
-            boundary = boundary if boundary is not None else self.source.boundary
-        elif isinstance(source, np.ndarray):
-            self.source = source
-        else:
+        check_positive(input_steps=input_steps, output_steps=output_steps, unroll_steps=unroll_steps)
+        check_positive(rollout_steps=rollout_steps, batch_size=batch_size)
+        opened = open_trajectories(source, key=key) if isinstance(source, (str, Path)) else source
+        if not isinstance(opened, (np.ndarray, Trajectories)):
             raise TypeError(f"source must be a numpy array or a path, got {type(source).__name__}")
-        check_layout(self.source)
+        check_layout(opened)
+        self.source = TrajectoryArray(opened) if isinstance(opened, np.ndarray) else opened
+        boundary = boundary if boundary is not None else self.source.boundary
         self.spatial_dims = len(self.source.shape) - 3
         self.channels = int(self.source.shape[2])
         self.boundary: Boundary = boundary if boundary is not None else "replicate"
         parse_boundary(self.boundary, self.spatial_dims)
-        self.input_steps, self.output_steps, self.rollout_steps = input_steps, output_steps, rollout_steps
+        self.input_steps, self.output_steps, self.unroll_steps = input_steps, output_steps, unroll_steps
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self._in_memory = 4 * int(np.prod(self.source.shape, dtype=np.int64)) <= memory
+        self._split(fractions, rollout_steps)
+        self._describe()
+        self._offsets = np.cumsum([0, *self._lengths[:-1]])
+        self._in_memory = 4 * sum(self._lengths) * int(np.prod(self.source.shape[2:], dtype=np.int64)) <= memory
         self._frames: Tensor | None = None
         self._ready = False
-        self.segments = split_segments(
-            self.source.shape[0],
-            self.source.shape[1],
-            fractions,
-            window=input_steps + output_steps,
-            seed=seed,
-        )
-        shortest = min(segment.stop - segment.start for segment in self.segments["test"])
-        self.rollout_steps = max(1, min(rollout_steps, shortest - input_steps))
-        if self.source.shape[0] < 3:
-            cuts = {name: segments[0][1:] for name, segments in self.segments.items()}
-            warnings.warn(
-                f"{self.source.shape[0]} trajectory only: split along time instead, frames {cuts}",
-                stacklevel=2,
-            )
         if np.dtype(self.source.dtype).kind in "iub":
             warnings.warn(
                 f"{self.source.dtype} data become float32, values unscaled "
@@ -175,43 +124,78 @@ class TrajectoryDataModule(LightningDataModule):
                 stacklevel=2,
             )
 
+    def _split(self, fractions: tuple[float, float, float], rollout_steps: int) -> None:
+        self._lengths = self.source.lengths
+        self.segments = split_segments(
+            self._lengths,
+            fractions,
+            window=self.input_steps + self.output_steps,
+            seed=self.seed,
+            given=self.source.splits,
+        )
+        shortest = min(segment.stop - segment.start for segment in self.segments["test"])
+        self.rollout_steps = max(1, min(rollout_steps, shortest - self.input_steps))
+        longest = max(segment.stop - segment.start for segment in self.segments["train"])
+        if longest < (need := self.input_steps + self.output_steps * self.unroll_steps):
+            raise ValueError(
+                f"too few frames: unroll_steps={self.unroll_steps} needs {need} in a row, training has {longest}"
+            )
+        first = self.segments["train"][0]
+        if first[1:] != (0, self._lengths[first.trajectory]):
+            cuts = {name: parts[0][1:] for name, parts in self.segments.items()}
+            warnings.warn(f"{len(self.source)} trajectory only: split along time instead, frames {cuts}", stacklevel=3)
+
+    def _describe(self) -> None:
+        """Names of the channels; the parameters that differ between trajectories, and their statistics."""
+        source, values = self.source, self.source.parameters
+        for i, p in np.argwhere(~np.isfinite(values)).tolist()[:1]:
+            raise ValueError(
+                f"parameter {source.parameter_names[p]} of trajectory {i} is {values[i, p]} in {source.where(i)}"
+            )
+        differ = np.ptp(values, axis=0) > 0
+        values = values[:, differ]
+        self.channel_names = source.channel_names
+        self.parameter_names = tuple(name for name, keep in zip(source.parameter_names, differ) if keep)
+        self.parameters = len(self.parameter_names)
+        self._parameter_values = torch.from_numpy(values).float()
+        trained = values[[segment.trajectory for segment in self.segments["train"]]]
+        self.parameter_mean: list[float] = trained.mean(0).tolist()
+        self.parameter_std: list[float] = np.where(np.ptp(trained, axis=0) > 0, trained.std(0), 1.0).tolist()
+
     def setup(self, stage: str | None = None) -> None:
         """Read the data (once) and fit `mean` and `std` on the training split."""
         if self._ready:
             return
         if self._in_memory:
-            every = slice(0, self.source.shape[1])
-            self._frames = torch.stack([_read(self.source, i, every) for i in range(self.source.shape[0])])
-        self.mean, self.std = self._fit()
+            self._frames = torch.empty(sum(self._lengths), *self.source.shape[2:])
+            for i, row in enumerate(self._offsets.tolist()):
+                self._frames[row : row + self._lengths[i]] = read_frames(self.source, i, slice(0, self._lengths[i]))
+        self.mean, self.std = channel_statistics(
+            self._training_pieces(),
+            self.channel_names,
+            hint="remove it, or name the other fields with key=[...]" if self.channels > 1 else "remove it",
+        )
         self._ready = True
 
-    def _fit(self) -> tuple[list[float], list[float]]:
-        count, total, square = 0, torch.zeros(self.channels).double(), torch.zeros(self.channels).double()
-        first = self.segments["train"][0]
-        # shifted by the first frame's mean, so that the variance does not cancel
-        shift = self._frame(first.trajectory, first.start).double().flatten(1).mean(1)
-        for trajectory, start, stop in self.segments["train"]:
-            for time in range(start, stop):
-                frame = self._frame(trajectory, time).double().flatten(1) - shift[:, None]  # (C, points)
-                count += frame.shape[1]
-                total += frame.sum(1)
-                square += frame.square().sum(1)
-        variance = (square / count - (total / count) ** 2).clamp_min(0)
-        mean, std = shift + total / count, variance.sqrt()
-        flat = [i for i in range(self.channels) if not std[i] > 1e-6 * mean[i].abs().clamp_min(1e-30)]
-        if flat:
-            raise ValueError(
-                f"channel {flat[0]} is constant ({mean[flat[0]]:g}) over the training data: "
-                "there is nothing to learn from it, remove it"
-            )
-        return mean.tolist(), std.tolist()
+    def _training_pieces(self) -> Iterator[Tensor]:
+        """The frames (time, C, *space) of the training split, or some of them, in pieces."""
+        segments = self.segments["train"]
+        count = sum(segment.stop - segment.start for segment in segments)
+        every = 1 if self._frames is not None else -(-count // _STATISTICS_FRAMES)
+        piece = max(1, _PIECE // int(np.prod(self.source.shape[2:], dtype=np.int64)))
+        for trajectory, start, stop in segments:
+            times = range(start + trajectory % every, stop, every)
+            for at in range(0, len(times), piece):
+                some = times[at : at + piece]
+                yield self._read(trajectory, slice(some[0], some[-1] + 1, every))
 
-    def _frame(self, trajectory: int, time: int) -> Tensor:
-        if isinstance(self._frames, Tensor):
-            return self._frames[trajectory, time]
-        return _read(self.source, trajectory, slice(time, time + 1))[0]
+    def _read(self, trajectory: int, times: slice) -> Tensor:
+        if self._frames is None:
+            return read_frames(self.source, trajectory, times)
+        row = int(self._offsets[trajectory])
+        return self._frames[row + times.start : row + times.stop : times.step]
 
-    def windows(self, split: str, *, steps: int, stride: int = 1) -> _Windows:
+    def windows(self, split: str, *, steps: int, stride: int = 1) -> Windows:
         """The windows of a split with `steps` target frames, one starting every `stride` frames."""
         self.setup()
         length = self.input_steps + steps
@@ -219,23 +203,23 @@ class TrajectoryDataModule(LightningDataModule):
         if not starts:
             raise ValueError(f"no window of {length} frames fits into the {split} split: {self.segments[split][0]}")
         frames = self.source if self._frames is None else self._frames
-        return _Windows(frames, np.array(starts, dtype=np.int64), length, self.input_steps)
+        places = np.array(starts, dtype=np.int64)
+        return Windows(frames, self._offsets, places, length, self.input_steps, self._parameter_values)
 
-    def _loader(self, windows: _Windows, *, shuffle: bool = False) -> DataLoader[Batch]:
-        generator = torch.Generator().manual_seed(self.seed)
-        return DataLoader(
+    def _loader(self, windows: Windows, *, shuffle: bool = False) -> DataLoader[Batch]:
+        self.source.close()  # no open file crosses the fork of the workers
+        return make_loader(
             windows,
             batch_size=self.batch_size,
             shuffle=shuffle,
             num_workers=self.num_workers,
-            collate_fn=_as_batch,
-            generator=generator,
-            persistent_workers=self.num_workers > 0,
+            seed=self.seed,
+            collate_fn=as_batch,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled one-prediction windows."""
-        return self._loader(self.windows("train", steps=self.output_steps), shuffle=True)
+        """Shuffled windows with the targets of `unroll_steps` predictions."""
+        return self._loader(self.windows("train", steps=self.output_steps * self.unroll_steps), shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """One-prediction windows, in order."""

@@ -103,9 +103,10 @@ def _trainer(timer: _TurnTimer) -> Trainer:
 
 
 @torch.no_grad()
-def _error(task: SurrogateTask, batches: list[tuple[Tensor, Tensor]]) -> float:
+def _error(task: SurrogateTask, batches: list[dict[str, Tensor]]) -> float:
     task.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    error = [task.rollout_error(x.to(task.device), y.to(task.device)).mean(1) for x, y in batches]
+    pairs = [(batch["input"].to(task.device), batch["target"].to(task.device)) for batch in batches]
+    error = [task.rollout_error(x, y).mean(1) for x, y in pairs]
     task.train()
     return float(torch.cat(error).mean())
 

@@ -143,10 +143,12 @@ def _evaluate(
     """Errors of each model and of persistence, and one rollout: truth and predictions, (time, C, *space)."""
     one_step, rollout = data.test_dataloader()
 
-    def mean_error(error: Any, loader: DataLoader[tuple[Tensor, Tensor]]) -> list[float]:
-        return torch.cat([error(x.to(device), y.to(device)) for x, y in loader]).mean(0).tolist()
+    def mean_error(error: Any, loader: DataLoader[dict[str, Tensor]]) -> list[float]:
+        errors = [error(batch["input"].to(device), batch["target"].to(device)) for batch in loader]
+        return torch.cat(errors).mean(0).tolist()
 
-    x, truth = (part[:1].to(device) for part in next(iter(rollout)))
+    first = next(iter(rollout))
+    x, truth = (first[name][:1].to(device) for name in ("input", "target"))
     results, predictions = {}, {}
     for name, task in tasks.items():
         task.to(device).eval()

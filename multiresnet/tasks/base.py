@@ -82,7 +82,9 @@ class Task(LightningModule):
     def configure_model(self) -> None:
         """Read the facts off the data module and build the network, each once."""
         data = getattr(self._trainer, "datamodule", None)
-        if data is not None and not self.facts:
+        if (
+            data is not None and not self.facts and not self._runs("predict")
+        ):  # those data may lack masks, statistics, ...
             self.settle(self.read_data(data))
         if self.network is not None and not self.built and self.facts:
             self.model = self.network.build(self.network_size())
@@ -95,13 +97,27 @@ class Task(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the facts, and what rebuilds the network if it is one of ours."""
         checkpoint["facts"] = self.facts
-        if isinstance(self.model, UNet) and self.model.config:
-            checkpoint["network"] = {key: pretrained.to_json(value) for key, value in self.model.config.items()}
+        if (layout := self._layout()) is not None:
+            checkpoint["network"] = layout
+
+    def _layout(self) -> dict[str, Any] | None:
+        """What rebuilds the network, as plain values."""
+        network = getattr(self.model, "_orig_mod", self.model)  # what torch.compile(model) has wrapped
+        if isinstance(network, UNet) and network.config:
+            return {key: pretrained.to_json(value) for key, value in network.config.items()}
+        return None
+
+    def _runs(self, command: str) -> bool:
+        """Whether the trainer is at `fit`, `validate`, `test` or `predict`."""
+        return self._trainer is not None and self._trainer.state.fn == command
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the facts over; build the network if there is none yet."""
         self.settle(checkpoint.get("facts", {}))
-        if not self.built:
+        other = self.network is not None and self.built and checkpoint.get("network") not in (None, self._layout())
+        if not self.built or (
+            other and not self._runs("fit")
+        ):  # in evaluation the checkpoint wins over the data at hand
             if "network" not in checkpoint:
                 raise ValueError(
                     "the checkpoint does not hold the layout of its network, which is not one of multiresnet's: "
@@ -109,6 +125,9 @@ class Task(LightningModule):
                 )
             arguments = checkpoint["network"]
             self.model = pretrained.build(KINDS[arguments["build"].partition(".")[0]], arguments)
+        if not hasattr(self.model, "_orig_mod"):  # saved with torch.compile(model), loaded without
+            for key in {"state_dict", "current_model_state"} & checkpoint.keys():
+                checkpoint[key] = {name.replace("_orig_mod.", ""): value for name, value in checkpoint[key].items()}
 
     # ---- optimisation ----------------------------------------------------------------------------------
 

@@ -8,59 +8,73 @@ weigh the same and a constant offset does not make an error look small.
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
-from lightning import LightningModule
-from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
-from .finite import first_non_finite
+from multiresnet.checks import check_choice, check_positive
+from multiresnet.embeddings import Conditioning
+from multiresnet.unet import UNet
+
+from .base import Task
+from .collapse import CollapseWatch
+from .network import Network, NetworkSize
+from .standardise import Standardise
+from .stepping import Stepper, unrolled_loss
+from .surrogate_metrics import frame_errors, r_mse, relative_l2, relative_squared_error, vrmse
 
 __all__ = ["SurrogateTask", "relative_squared_error"]
 
+Batch = Mapping[str, Tensor] | Sequence[Tensor]
 
-def relative_squared_error(prediction: Tensor, truth: Tensor, *, start_dim: int = 1) -> Tensor:
-    """|prediction - truth|^2 / |truth|^2, norms over all axes from `start_dim` on.
-
-    Examples:
-        >>> import torch
-        >>> relative_squared_error(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]]))
-        tensor([0.5000])
-    """
-    if prediction.shape != truth.shape:
-        raise ValueError(
-            f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} must have the same shape"
-        )
-    error = (prediction - truth).flatten(start_dim).square().sum(-1)
-    return error / truth.flatten(start_dim).square().sum(-1).clamp_min(1e-12)
+_NETWORK = Network(preset="surrogate")
+_SIZES = ("spatial_dims", "channels", "target_channels", "boundary", "parameters")
+_STATISTICS = ("mean", "std", "target_mean", "target_std", "parameter_mean", "parameter_std")
 
 
-class SurrogateTask(LightningModule):
-    """Train any module to predict the next frames, by AdamW with warm-up and cosine decay.
+class SurrogateTask(Task):
+    """Train any module to predict the next frames of trajectories; see `Task` for the optimiser and the checkpoints.
 
-    The learning rate follows the training progress max(step / max_steps, elapsed / max_time), so a budget in
-    time works as well as one in steps. Gradient clipping is the trainer's: `Trainer(gradient_clip_val=1.0)`.
+    `training` is one of
+
+    - `"one_step"`: predict the next `output_steps` frames;
+    - `"unrolled"`: feed predictions back, `unroll_steps` of them in a row; the loss is the mean of all, its gradient goes
+      through the whole chain;
+    - `"pushforward"` (Brandstetter et al., arXiv 2202.03376): feed back 0 ... unroll_steps - 1 predictions, a new random
+      number for each batch, without gradient; the loss is that of one more.
+
+    Networks that have `emb_channels` are conditioned on the physical parameters of the data; a `Network` gets them by
+    itself. Where the targets are other fields than the inputs (steady problems) nothing is fed back and no frame added.
 
     Args:
-        model: maps (B, input_steps * C, *space) to (B, output_steps * C, *space), standardised values,
-            time-major channels (all channels of the oldest frame first).
+        model: maps (B, input_steps * C, *space) to (B, output_steps * C, *space), standardised values, all channels of the
+            oldest frame first; or a `Network`.
         input_steps: frames given.
         output_steps: frames predicted at once.
-        mean, std: per channel; None takes them from the data module when training starts. Kept in the
-            checkpoint.
+        training: see above.
+        unroll_steps: predictions in a row, 2 or more unless `training` is `"one_step"`; the data module takes it too.
+        target: what is learned: `"delta"`, the change since the last given frame, or `"absolute"`, the frame. The last frame
+            is added once: by a network of ours built with `delta=True`, else by the task. `None` takes `"delta"` for a
+            `Network` and for a network with `delta=True`; any other module is used as it is.
+        noise: standard deviation of Gaussian noise on the standardised inputs, in training only, so that rollouts meet
+            inputs like those of the training (Sanchez-Gonzalez et al., arXiv 2002.09405). The targets have none.
+        mean, std: per channel; None takes them from the data module when training starts. Kept in the checkpoint.
+        deep_supervision: a loss at every resolution of `forward_resolutions`, see `unrolled_loss`.
         lr: highest learning rate.
-        betas: of AdamW.
         weight_decay: of AdamW.
         warmup: part of the training over which the learning rate rises from (almost) 0.
 
-    Logged: `train/loss` and `val/loss` (relative squared error), `val/rel_l2`, `test/one_step_rel_l2`,
-    `test/rollout_rel_l2` (last frame of the rollout windows; `rollout_curve` then holds every frame's).
+    Logged: `train/loss`, `val/loss` (relative squared error of one prediction), `val/rel_l2`, `val/vrmse`, and
+    `val/rollout_rel_l2` where the targets are longer than a prediction. In tests all of `frame_errors`, as
+    `test/one_step_...` (first loader) and `test/rollout_...` (second loader, means over its windows), and for repeating the
+    last frame as `test/persistence_one_step_...` and `test/persistence_rollout_...`; of rollouts also `..._last_rel_l2`, and
+    `..._r_mse` if they have 5 frames. `curves` then holds each error of the rollouts step by step.
+
+    Raises:
+        ValueError: options that contradict each other; data or a network that don't fit them.
 
     Examples:
         >>> import torch
@@ -69,212 +83,251 @@ class SurrogateTask(LightningModule):
         torch.Size([4, 3, 1, 8, 8])
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Network = _NETWORK,
         *,
         input_steps: int = 1,
         output_steps: int = 1,
+        training: Literal["one_step", "unrolled", "pushforward"] = "one_step",
+        unroll_steps: int = 1,
+        target: Literal["delta", "absolute"] | None = None,
+        noise: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        deep_supervision: bool = False,
         lr: float = 3e-3,
-        betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 1e-5,
         warmup: float = 0.05,
     ) -> None:
-        super().__init__()
+        super().__init__(model, lr=lr, weight_decay=weight_decay, warmup=warmup)
+        has_delta = bool(getattr(model, "delta", False))
+        if target is None:
+            target = "delta" if has_delta or self.network is not None else "absolute"
+        mean, std = (None if values is None else [float(v) for v in values] for values in (mean, std))
+        self.save_hyperparameters(ignore=["model"])
+        check_positive(input_steps=input_steps, output_steps=output_steps, unroll_steps=unroll_steps)
+        check_choice("training", training, ("one_step", "unrolled", "pushforward"))
+        check_choice("target", target, ("delta", "absolute"))
+        if (training == "one_step") != (unroll_steps == 1):
+            raise ValueError(
+                f"training={training!r} does not go with unroll_steps={unroll_steps}: "
+                "'one_step' takes 1, 'unrolled' and 'pushforward' take 2 or more"
+            )
+        if has_delta and target == "absolute":
+            raise ValueError("target='absolute', but the network adds the last frame: build it with delta=False")
         if (mean is None) != (std is None):
             raise ValueError("give both mean and std, or neither")
-        if input_steps < 1 or output_steps < 1:
-            raise ValueError(f"input_steps and output_steps must be >= 1, got {input_steps} and {output_steps}")
-        if not (lr > 0 and 0 <= warmup < 1):
-            raise ValueError(f"need lr > 0 and 0 <= warmup < 1, got lr={lr}, warmup={warmup}")
-        mean = None if mean is None else [float(value) for value in mean]
-        std = None if std is None else [float(value) for value in std]
-        self.save_hyperparameters(ignore=["model"])
-        self.model = model
-        self.input_steps, self.output_steps = input_steps, output_steps
-        self.lr, self.betas, self.weight_decay, self.warmup = lr, betas, weight_decay, warmup
-        self.register_buffer("mean", torch.tensor(mean if mean is not None else [0.0]), persistent=False)
-        self.register_buffer("std", torch.tensor(std if std is not None else [1.0]), persistent=False)
-        self.rollout_curve: list[float] = []
-        self._curve: list[Tensor] = []
-        self._since_warmup: deque[Tensor] = deque(maxlen=200)
-        self._total_steps = math.inf
+        if not noise >= 0:
+            raise ValueError(f"noise must be >= 0, got {noise}")
+        if deep_supervision and not isinstance(model, (Network, UNet)):
+            raise ValueError(f"deep_supervision needs a network of multiresnet, got {type(model).__name__}")
+        self.input_steps, self.output_steps, self.unroll_steps = input_steps, output_steps, unroll_steps
+        self.scheme, self.target, self.noise, self.deep_supervision = training, target, noise, deep_supervision
+        self.input_scale, self.target_scale, self.parameter_scale = Standardise(), Standardise(), Standardise(axis=1)
+        self.conditioning: Conditioning | None = None
+        self.curves: dict[str, list[float]] = {}
+        self._errors_by_step: dict[str, list[Tensor]] = {}
+        self._watch = CollapseWatch(warmup)
+        if mean is not None and std is not None:
+            self._scale({"mean": mean, "std": std})
+
+    # ---- what the data settle --------------------------------------------------------------------------
+
+    def read_data(self, data: Any) -> dict[str, Any]:
+        """Sizes, boundary condition and statistics of the training data."""
+        if getattr(data, "input_steps", self.input_steps) != self.input_steps:
+            raise ValueError(
+                f"the data module gives {data.input_steps} input frames, the task takes {self.input_steps}: "
+                "set input_steps to the same number in both"
+            )
+        given = {name: getattr(data, name, None) for name in (*_SIZES, *_STATISTICS)}
+        if self.hparams["mean"] is not None:
+            given |= {"mean": self.hparams["mean"], "std": self.hparams["std"]}
+        facts = {name: value for name, value in given.items() if value is not None}
+        return facts | {name: [float(v) for v in facts[name]] for name in _STATISTICS if name in facts}
+
+    def settle(self, facts: dict[str, Any]) -> None:
+        """Take over the statistics, and say whether a network that is still to be built adds the last frame itself."""
+        super().settle(facts)
+        self._scale(facts)
+        if self.network is not None:  # where it cannot (it adds as many frames as it predicts), the task does
+            own = self.target == "delta" and self.output_steps == 1 and not self.steady
+            self.network = replace(self.network, options={**self.network.options, "delta": own})
+
+    def _scale(self, facts: Mapping[str, Any]) -> None:
+        if "mean" in facts:
+            self.input_scale.fit_to(facts["mean"], facts["std"])
+            self.target_scale.fit_to(facts.get("target_mean", facts["mean"]), facts.get("target_std", facts["std"]))
+        if facts.get("parameters"):
+            self.parameter_scale.fit_to(facts["parameter_mean"], facts["parameter_std"])
+
+    @property
+    def steady(self) -> bool:
+        """Whether the targets are other fields than the inputs."""
+        return any(name.startswith("target_") for name in self.facts)
+
+    def network_size(self) -> NetworkSize:
+        """Channels of all frames together; 64 channels of conditioning if there are parameters."""
+        facts = self.facts
+        return NetworkSize(
+            in_channels=self.input_steps * facts["channels"],
+            out_channels=self.output_steps * facts.get("target_channels", facts["channels"]),
+            spatial_dims=facts["spatial_dims"],
+            boundary=facts["boundary"],
+            emb_channels=64 if facts.get("parameters") else 0,
+        )
+
+    def configure_model(self) -> None:
+        """Build what is missing: the network, and its conditioning on the parameters of the data."""
+        super().configure_model()
+        self._condition()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the facts over; build network and conditioning if there are none yet."""
+        super().on_load_checkpoint(checkpoint)
+        self._condition()
+
+    def _condition(self) -> None:
+        channels = int(getattr(self.model, "emb_channels", 0)) if self.built else 0
+        parameters = self.facts.get("parameters", 0)
+        if channels and self.facts and not parameters:
+            raise ValueError(f"the network has emb_channels={channels}, but the data have no physical parameters")
+        if channels and parameters and self.conditioning is None:
+            self.conditioning = Conditioning(channels, parameters=parameters).to(self.device)
 
     # ---- the map from frames to frames -----------------------------------------------------------------
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, parameters: Tensor | None = None) -> Tensor:
         """Predict, in the units of the data: (B, input_steps, C, *space) -> (B, output_steps, C, *space)."""
-        return self._destandardise(self._predict(self._standardise(x)))
+        return self.rollout(x, self.output_steps, parameters)
 
-    def rollout(self, x: Tensor, steps: int) -> Tensor:
+    def rollout(self, x: Tensor, steps: int, parameters: Tensor | None = None) -> Tensor:
         """Feed predictions back: x (B, input_steps, C, *space) to (B, steps, C, *space), in data units."""
-        if steps < 1:
-            raise ValueError(f"steps must be >= 1, got {steps}")
-        history, frames = self._standardise(x), []
-        for _ in range(math.ceil(steps / self.output_steps)):
-            frames.append(self._predict(history))
-            history = torch.cat([history, frames[-1]], dim=1)[:, -self.input_steps :]
-        return self._destandardise(torch.cat(frames, dim=1)[:, :steps])
+        step = self._stepper(self.model)
+        return self.target_scale.inverse(step.rollout(self.input_scale(x), steps, self._embed(parameters)))
 
-    def rollout_error(self, x: Tensor, truth: Tensor) -> Tensor:
+    def rollout_error(self, x: Tensor, truth: Tensor, parameters: Tensor | None = None) -> Tensor:
         """Relative L2 error (B, steps) of each frame of a rollout against `truth` (B, steps, C, *space)."""
-        prediction = self._standardise(self.rollout(x, truth.shape[1]))
-        return relative_squared_error(prediction, self._standardise(truth), start_dim=2).sqrt()
+        prediction = self._stepper(self.model).rollout(self.input_scale(x), truth.shape[1], self._embed(parameters))
+        return relative_l2(prediction, self.target_scale(truth))
 
     def persistence_error(self, x: Tensor, truth: Tensor) -> Tensor:
         """Relative L2 error of repeating the last given frame; returns (B, steps)."""
-        still, truth = self._standardise(x[:, -1:]), self._standardise(truth)
-        return relative_squared_error(still.expand_as(truth), truth, start_dim=2).sqrt()
+        return relative_l2(self.input_scale(x[:, -1:]).expand_as(truth), self.target_scale(truth))
 
-    def _predict(self, x: Tensor) -> Tensor:
-        """Standardised frames to frames: time is folded into the channels, oldest first, and unfolded."""
-        if x.ndim < 4 or x.shape[1] != self.input_steps:
-            raise ValueError(
-                f"input must be (B, {self.input_steps}, C, *space), got {tuple(x.shape)}: "
-                f"the second axis is time, input_steps={self.input_steps}"
-            )
-        channels = x.shape[2]
-        y: Tensor = self.model(x.flatten(1, 2))
-        wanted = (x.shape[0], self.output_steps * channels, *x.shape[3:])
-        if y.shape != wanted:
-            raise ValueError(
-                f"the model returned {tuple(y.shape)}, wanted {tuple(wanted)}: give it "
-                f"out_channels = output_steps * C = {wanted[1]}"
-            )
-        return y.reshape(wanted[0], self.output_steps, channels, *wanted[2:])
+    @property
+    def rollout_curve(self) -> list[float]:
+        """Relative L2 error of every step of the last test's rollouts; empty before."""
+        return self.curves.get("rel_l2", [])
 
-    def _standardise(self, x: Tensor) -> Tensor:
-        shape = (-1,) + (1,) * (x.ndim - 3)
-        return (x - self.mean.view(shape)) / self.std.view(shape)
+    def _stepper(self, model: nn.Module) -> Stepper:
+        add_last = self.target == "delta" and not self.steady and not getattr(model, "delta", False)
+        channels = self.facts.get("target_channels", self.facts["channels"]) if self.steady else None
+        return Stepper(model, self.input_steps, self.output_steps, channels, add_last)
 
-    def _destandardise(self, x: Tensor) -> Tensor:
-        shape = (-1,) + (1,) * (x.ndim - 3)
-        return x * self.std.view(shape) + self.mean.view(shape)
+    def _embed(self, parameters: Tensor | None) -> Tensor | None:
+        if self.conditioning is None:
+            return None
+        scaled = None if parameters is None else self.parameter_scale(parameters)
+        emb: Tensor = self.conditioning(parameters=scaled)
+        return emb
 
     # ---- training --------------------------------------------------------------------------------------
 
-    def setup(self, stage: str) -> None:
-        """Take the statistics from the data module if none were given; they become hyperparameters."""
-        data = getattr(self.trainer, "datamodule", None)
-        if data is not None and self.hparams["mean"] is None and hasattr(data, "mean"):
-            self._set_statistics(data.mean, data.std)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the statistics from the checkpoint."""
-        kept = checkpoint["hyper_parameters"]
-        if kept.get("mean") is not None:
-            self._set_statistics(kept["mean"], kept["std"])
-
-    def _set_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.hparams["mean"], self.hparams["std"] = list(mean), list(std)
-        self.mean, self.std = torch.tensor(mean, device=self.device), torch.tensor(std, device=self.device)
-
-    def configure_optimizers(self) -> Any:
-        """AdamW, and the learning rate as a function of `progress`, renewed at every step."""
-        weights = [p for p in self.model.parameters() if p.requires_grad]
-        if not weights:
-            raise ValueError(
-                f"{type(self.model).__name__} has no trainable parameter: there is nothing to fit "
-                "(use trainer.validate or trainer.test for a fixed model)"
-            )
-        optimizer = torch.optim.AdamW(weights, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
-        schedule = LambdaLR(optimizer, lambda _: self.learning_rate_factor(self.progress()))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_train_start(self) -> None:
-        """Learn from the trainer how many steps there will be; infinity when only time is limited."""
-        self._total_steps = float(self.trainer.estimated_stepping_batches)
-
-    def progress(self) -> float:
-        """Done part of the training, 0 to 1: the larger of steps / max_steps and elapsed time / max_time."""
-        done = self.global_step / self._total_steps
-        for timer in getattr(self._trainer, "callbacks", []):
-            if isinstance(timer, Timer) and (left := timer.time_remaining("train")) is not None:
-                elapsed = timer.time_elapsed("train")
-                done = max(done, elapsed / max(elapsed + left, 1e-9))
-        return min(done, 1.0)
-
-    def learning_rate_factor(self, progress: float) -> float:
-        """Linear warm-up, then cosine to 0.
-
-        Examples:
-            >>> task = SurrogateTask(nn.Conv1d(1, 1, 1), warmup=0.1)
-            >>> [round(task.learning_rate_factor(p), 3) for p in (0.0, 0.05, 0.1, 0.55, 1.0)]
-            [0.01, 0.5, 1.0, 0.5, 0.0]
-        """
-        warmup = self.warmup
-        if progress < warmup:
-            return max(progress / warmup, 0.01)
-        return (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Relative squared error of the standardised target frames, mean over the batch."""
-        x, truth = (self._standardise(part) for part in batch)
-        loss = relative_squared_error(self._predict(x), truth).mean()
-        if self.global_step % 50 == 0 and not bool(loss.isfinite()):
-            raise ValueError(self._explain_non_finite(x, truth))
-        self.log("train/loss", loss, prog_bar=True)
-        self._notice_collapse(loss.detach(), x, truth)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Relative squared error of standardised frames, mean over the predictions and the batch."""
+        x, truth, emb = self._read(batch)
+        skip, count = 0, self.unroll_steps
+        if self.scheme == "pushforward":
+            skip = int(torch.randint(self.unroll_steps, ()))
+            count = skip + 1
+        truth = self._predictions(truth, count)
+        model, folded = self.at_stage(x.flatten(1, 2), truth.flatten(1, 2))
+        x, truth = (y.unflatten(1, frames.shape[1:3]) for y, frames in zip(folded, (x, truth)))
+        history, step = x + self.noise * torch.randn_like(x) if self.noise else x, self._stepper(model)
+        loss, error = unrolled_loss(step, history, truth, emb, skip=skip, deep_supervision=self.deep_supervision)
+        self.guard(loss, model, history.flatten(1, 2), *(() if emb is None else (emb,)))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
+        if self._watch.listening(self.progress()) and not self.steady:
+            targets = truth.split(self.output_steps, dim=1)[skip:]
+            still = [relative_squared_error(x[:, -1:].expand_as(target), target).mean() for target in targets]
+            self._watch.compare(error, torch.stack(still).mean())
         return loss
 
-    def _explain_non_finite(self, x: Tensor, truth: Tensor) -> str:
-        at = f"the loss is not finite at step {self.global_step}"
-        for name, part in (("input", x), ("target", truth)):
-            if not bool(part.isfinite().all()):
-                return f"{at}: the {name} holds NaN or Inf after standardisation (std {self.std.tolist()})"
-        where = first_non_finite(self.model, x.flatten(1, 2)) or "the loss itself"
-        return f"{at}: the first module with a non-finite output is {where}; lower lr or clip gradients"
+    def _read(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Standardised input and target, and the conditioning vector."""
+        batch = _by_name(batch)
+        emb = self._embed(batch.get("parameters"))
+        return self.input_scale(batch["input"]), self.target_scale(batch["target"]), emb
 
-    def _notice_collapse(self, loss: Tensor, x: Tensor, truth: Tensor) -> None:
-        """Warn, once, if some time after the warm-up the loss is no lower than that of persistence."""
-        progress, warmup = self.progress(), self.warmup
-        if progress < warmup:
-            return
-        if progress < max(2 * warmup, 0.2):
-            persistence = relative_squared_error(x[:, -1:].expand_as(truth), truth).mean()
-            self._since_warmup.append(loss / persistence.clamp_min(1e-12))
-        elif len(self._since_warmup) >= 20:
-            ratio = torch.stack(tuple(self._since_warmup)).median()
-            if bool(ratio > 0.99):
-                warnings.warn(
-                    f"the training loss is {float(ratio):.3g} times that of repeating the last frame: the "
-                    "model has collapsed to its baseline; lower lr, lengthen the warm-up, or normalise",
-                    stacklevel=2,
-                )
-            self._since_warmup.clear()
+    def _predictions(self, truth: Tensor, count: int = 1) -> Tensor:
+        """The frames of the first `count` predictions."""
+        frames = count * self.output_steps
+        if truth.shape[1] < frames:
+            raise ValueError(
+                f"{count} predictions of {self.output_steps} frames need targets of {frames} frames, got {truth.shape[1]}: "
+                f"build the data module with output_steps={self.output_steps}, unroll_steps={self.unroll_steps}"
+            )
+        return truth[:, :frames]
 
     # ---- evaluation ------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Log the loss and the relative L2 error of the next frames."""
-        x, truth = (self._standardise(part) for part in batch)
-        squared = relative_squared_error(self._predict(x), truth)
-        self.log("val/loss", squared.mean(), prog_bar=True, batch_size=len(x))
-        self.log("val/rel_l2", squared.sqrt().mean(), prog_bar=True, batch_size=len(x))
-        return squared.mean()
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Log the loss and the errors of one prediction, and of a rollout where the targets are longer."""
+        x, truth, emb = self._read(batch)
+        target = self._predictions(truth)
+        frames = self._stepper(self.model).rollout(x, truth.shape[1], emb)
+        prediction = frames[:, : self.output_steps]
+        loss = relative_squared_error(prediction, target).mean()
+        self._log({"val/loss": loss, "val/rel_l2": relative_l2(prediction, target)}, len(x), prog_bar=True)
+        self._log({"val/vrmse": vrmse(prediction, target)}, len(x))
+        if truth.shape[1] > self.output_steps:
+            self._log({"val/rollout_rel_l2": relative_l2(frames, truth)}, len(x))
+        return loss
 
     def on_test_epoch_start(self) -> None:
-        """Forget the last rollout curve."""
-        self._curve = []
+        """Forget the curves of the last test."""
+        self.curves, self._errors_by_step = {}, {}
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Log the one-step error (first loader) and the error at the end of a rollout (second loader)."""
-        error = self.rollout_error(*batch)
-        name = "test/rollout_rel_l2" if dataloader_idx else "test/one_step_rel_l2"
-        self.log(name, error[:, -1].mean(), batch_size=len(error), add_dataloader_idx=False)
-        if dataloader_idx:
-            self._curve.append(error)
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Log the errors of one prediction (first loader), of rollouts over whole windows (second), and of persistence."""
+        x, truth, emb = self._read(batch)
+        truth = truth if dataloader_idx else self._predictions(truth)
+        guesses = {"": self._stepper(self.model).rollout(x, truth.shape[1], emb)}
+        if not self.steady:
+            guesses["persistence_"] = x[:, -1:].expand_as(truth)
+        in_units, boundary = self.target_scale.inverse, self.facts.get("boundary", "replicate")
+        for who, frames in guesses.items():
+            errors = frame_errors(frames, truth, boundary=boundary, units=in_units)
+            name = f"test/{who}rollout_" if dataloader_idx else f"test/{who}one_step_"
+            self._log({name + key: value for key, value in errors.items()}, len(x))
+            if dataloader_idx:
+                self._log({name + "last_rel_l2": errors["rel_l2"][:, -1]}, len(x))
+                for key, value in errors.items():
+                    self._errors_by_step.setdefault(who + key, []).append(value)
+            if dataloader_idx and truth.shape[1] >= 5:
+                self._log({name + "r_mse": r_mse(in_units(frames), in_units(truth))}, len(x))
 
     def on_test_epoch_end(self) -> None:
-        """Keep the mean rollout error of every frame in `rollout_curve`."""
-        if self._curve:
-            self.rollout_curve = torch.cat(self._curve).mean(0).tolist()
+        """Means of every step of the rollouts, over the windows of all processes, into `curves`."""
+        for key, parts in self._errors_by_step.items():
+            errors = torch.cat(parts)
+            sums = torch.cat([errors.sum(0), errors.new_tensor([len(errors)])])
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            self.curves[key] = (sums[:-1] / sums[-1]).tolist()
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Roll out as many frames as the batch has targets."""
-        return self.rollout(batch[0], batch[1].shape[1])
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
+        """Roll out as many frames as the batch has targets: `prediction` and `target`, (B, T, C, *space), data units."""
+        batch = _by_name(batch)
+        target = batch["target"]
+        return {"prediction": self.rollout(batch["input"], target.shape[1], batch.get("parameters")), "target": target}
+
+    def _log(self, values: Mapping[str, Tensor], batch_size: int, *, prog_bar: bool = False) -> None:
+        """Log means over the epoch and over all processes, every sample weighing the same."""
+        means = {name: value.mean() for name, value in values.items()}
+        self.log_dict(means, batch_size=batch_size, prog_bar=prog_bar, sync_dist=True, add_dataloader_idx=False)
+
+
+def _by_name(batch: Batch) -> Mapping[str, Tensor]:
+    return batch if isinstance(batch, Mapping) else {"input": batch[0], "target": batch[1]}

@@ -5,9 +5,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from multiresnet.data import TrajectoryDataModule
-from multiresnet.data.splits import split_segments
+from multiresnet.data.splits import Segment, split_segments
+from multiresnet.data.windows import as_batch
 
 
 def numbered(trajectories=10, frames=8, channels=1, *space):
@@ -18,7 +20,8 @@ def numbered(trajectories=10, frames=8, channels=1, *space):
 
 
 def frames_of(loader):
-    return {int(v) for batch in loader for part in batch for v in part[:, :, 0].flatten(2)[..., 0].flatten()}
+    parts = (batch[name] for batch in loader for name in ("input", "target"))
+    return {int(v) for part in parts for v in part[:, :, 0].flatten(2)[..., 0].flatten()}
 
 
 def module(source, **options):
@@ -32,8 +35,10 @@ def module(source, **options):
 def test_batches_are_consecutive_frames(space, memory):
     data = module(numbered(10, 8, 2, *space), input_steps=2, output_steps=1, batch_size=4, memory=memory)
     batches = list(data.train_dataloader())
-    assert sum(len(x) for x, _ in batches) == 8 * 6  # 8 trajectories, 6 windows of 3 of 8 frames
-    for x, y in batches:
+    assert sum(len(batch["input"]) for batch in batches) == 8 * 6  # 8 trajectories, 6 windows of 3 of 8 frames
+    for batch in batches:
+        assert set(batch) == {"input", "target"}
+        x, y = batch["input"], batch["target"]
         assert x.dtype == y.dtype == torch.float32
         assert x.shape[1:] == (2, 2, *space) and y.shape[1:] == (1, 2, *space)
         x, y = x.flatten(3)[..., 0], y.flatten(3)[..., 0]
@@ -52,14 +57,32 @@ def test_reading_lazily_gives_the_same_batches(tmp_path):
         torch.testing.assert_close(left, right, rtol=0, atol=0)
 
 
-def test_workers_read_hdf5(tmp_path):
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:This DataLoader will create:UserWarning")
+@pytest.mark.parametrize("ending", ["h5", "zarr"])
+def test_four_workers_read_what_one_process_reads(tmp_path, ending):
+    flow = numbered(10, 4, 1, 4)
+    path = tmp_path / f"flow.{ending}"
+    if ending == "h5":
+        with h5py.File(path, "w") as file:
+            file["flow"] = flow
+    else:
+        pytest.importorskip("zarr").open_group(str(path), mode="w")["flow"] = flow
+    data = module(path, memory=0, num_workers=4, batch_size=3)
+    data.source[0]  # a file that is open when the workers start
+    for ours, theirs in zip(data.train_dataloader(), module(flow, batch_size=3).train_dataloader(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.slow  # a new interpreter imports torch
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_workers_that_are_spawned_read_hdf5(tmp_path):
     flow = numbered(10, 4, 1, 4)
     with h5py.File(tmp_path / "flow.h5", "w") as file:
         file["flow"] = flow
-    data = module(tmp_path / "flow.h5", memory=0, num_workers=2)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork")
-        assert frames_of(data.train_dataloader()) == frames_of(module(flow).train_dataloader())
+    windows = module(tmp_path / "flow.h5", memory=0).windows("train", steps=1)
+    windows[0]
+    loader = DataLoader(windows, batch_size=6, num_workers=1, multiprocessing_context="spawn", collate_fn=as_batch)
+    assert frames_of(loader) == frames_of(module(flow).train_dataloader())
 
 
 def test_splits_share_no_frame():
@@ -83,9 +106,44 @@ def test_one_trajectory_is_split_along_time():
 
 @pytest.mark.parametrize("trajectories, frames", [(1, 6), (2, 6), (1, 7), (3, 2), (4, 2)])
 def test_the_smallest_sets_have_all_three_parts(trajectories, frames):
-    segments = split_segments(trajectories, frames, (0.8, 0.1, 0.1), window=2)
+    segments = split_segments([frames] * trajectories, (0.8, 0.1, 0.1), window=2)
     assert all(part and all(stop - start >= 2 for _, start, stop in part) for part in segments.values())
     assert sum(stop - start for part in segments.values() for _, start, stop in part) == trajectories * frames
+
+
+def test_the_splits_of_the_data_set_are_kept():
+    lengths = [9, 9, 7, 9, 8]
+    given = {"train": [0, 2, 3], "test": [1], "val": [4]}
+    segments = split_segments(lengths, (0.8, 0.1, 0.1), window=2, given=given)
+    assert segments["val"] == [Segment(4, 0, 8)] and segments["test"] == [Segment(1, 0, 9)]
+    assert segments["train"] == [Segment(0, 0, 9), Segment(2, 0, 7), Segment(3, 0, 9)]
+
+
+def test_a_split_that_the_data_set_lacks_comes_from_the_training_split():
+    segments = split_segments([9] * 12, (0.6, 0.3, 0.1), window=2, given={"train": range(10), "test": [10, 11]})
+    assert [i for i, _, _ in segments["test"]] == [10, 11]
+    assert len(segments["val"]) == 3 and len(segments["train"]) == 7  # 0.3 / 0.9 of ten
+    assert sorted(i for name in ("train", "val") for i, _, _ in segments[name]) == list(range(10))
+    only = split_segments([9] * 12, (0.6, 0.3, 0.1), window=2, given={"test": range(12)})
+    assert only == split_segments([9] * 12, (0.6, 0.3, 0.1), window=2)  # a set without training data is split as any
+
+
+def test_unrolled_training_has_longer_targets():
+    data = module(numbered(10, 8, 1, 4), input_steps=2, output_steps=1, unroll_steps=3)
+    assert next(iter(data.train_dataloader()))["target"].shape[1] == 3
+    assert next(iter(data.val_dataloader()))["target"].shape[1] == 1
+    with pytest.raises(ValueError, match="unroll_steps=7 needs 9 in a row, training has 8"):
+        TrajectoryDataModule(numbered(10, 8, 1, 4), input_steps=2, unroll_steps=7)
+
+
+def test_a_large_set_has_its_statistics_from_some_of_its_frames(monkeypatch):
+    monkeypatch.setattr("multiresnet.data.trajectories._STATISTICS_FRAMES", 40)
+    flow = np.random.default_rng(0).normal(3, 2, size=(20, 50, 1, 16))
+    data = TrajectoryDataModule(flow, memory=0)
+    pieces = [len(piece) for piece in data._training_pieces()]
+    assert 32 <= sum(pieces) <= 40
+    data.setup()
+    assert data.mean[0] == pytest.approx(3, abs=0.4) and data.std[0] == pytest.approx(2, rel=0.1)
 
 
 def test_statistics_are_those_of_the_training_split():
@@ -103,9 +161,12 @@ def test_statistics_are_those_of_the_training_split():
 def test_shuffling_follows_the_seed_and_changes_with_the_epoch():
     data = module(numbered(10, 8, 1, 4))
     loader = data.train_dataloader()
-    first, second = (torch.cat([x for x, _ in loader]) for _ in range(2))
+    first = torch.cat([batch["input"] for batch in loader])
+    torch.testing.assert_close(torch.cat([batch["input"] for batch in data.train_dataloader()]), first)
+    loader.sampler.set_epoch(1)
+    second = torch.cat([batch["input"] for batch in loader])
     assert not torch.equal(first, second)
-    torch.testing.assert_close(torch.cat([x for x, _ in data.train_dataloader()]), first)
+    torch.testing.assert_close(first.flatten().sort()[0], second.flatten().sort()[0])
 
 
 def test_boundary_comes_from_the_argument_then_the_file(tmp_path):
@@ -169,6 +230,12 @@ def test_not_a_number_is_found_when_reading_lazily():
         data.setup()
         for split in ("train", "val", "test"):
             list(data._loader(data.windows(split, steps=1)))
+
+
+def test_not_a_number_is_named_with_its_file(tmp_path):
+    np.save(tmp_path / "flow.npy", broken(np.nan))
+    with pytest.raises(ValueError, match=r"nan at .* = \(7, 3, 0, 1, 2\) in .*flow\.npy"):
+        module(tmp_path / "flow.npy")
 
 
 @pytest.mark.parametrize(
