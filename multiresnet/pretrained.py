@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from multiresnet import spaces
+from multiresnet.atomic import write_atomically
 from multiresnet.spaces.base import Space
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -59,17 +60,8 @@ def save(model: nn.Module, arguments: dict[str, Any], folder: Folder) -> None:
     config = {name: to_json(value) for name, value in arguments.items()}
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    _replace(path / WEIGHTS, lambda temporary: save_model(model, str(temporary)))
-    _replace(path / CONFIG, lambda temporary: temporary.write_text(json.dumps(config, indent=2) + "\n"))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path / WEIGHTS, lambda file: save_model(model, str(file)))
+    write_atomically(path / CONFIG, lambda file: file.write_text(json.dumps(config, indent=2) + "\n"))
 
 
 def load(cls: type[M], folder: Folder) -> M:

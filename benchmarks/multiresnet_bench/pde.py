@@ -1,6 +1,6 @@
 """Navier-Stokes, next frame: Multi-ResNets and residual U-Nets with the same blocks at equal training time.
 
-Vorticity on 64 x 64 from :func:`multiresnet.data.navier_stokes`; 120 / 16 / 32 trajectories of 21 frames for training,
+Vorticity on 64 x 64 from :func:`multiresnet.data.solvers.navier_stokes`; 120 / 16 / 32 trajectories of 21 frames for training,
 selection (``--split val``) and report (``--split test``).
 """
 

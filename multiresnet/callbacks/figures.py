@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +9,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from multiresnet.atomic import write_atomically
+
 __all__ = ["save_figure", "save_image"]
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> None:
     """Write a figure as PNG."""
-    _replace(path, lambda temporary: FigureCanvasAgg(figure).print_figure(str(temporary), dpi=dpi))
+    write_atomically(path, lambda temporary: FigureCanvasAgg(figure).print_figure(str(temporary), dpi=dpi))
 
 
 def save_image(path: Path, pixels: NDArray[Any], *, palette: list[int] | None = None) -> None:
@@ -26,11 +26,4 @@ def save_image(path: Path, pixels: NDArray[Any], *, palette: list[int] | None = 
     image = Image.fromarray(pixels)
     if palette is not None:
         image.putpalette(palette)
-    _replace(path, lambda temporary: image.save(temporary))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
-    write(temporary)
-    os.replace(temporary, path)
+    write_atomically(path, lambda temporary: image.save(temporary))

@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from multiresnet.data.generators import GENERATORS
+    from multiresnet.data.solvers.generators import GENERATORS
 
     parser = argparse.ArgumentParser(prog="multiresnet data", description="Make PDE data, or say what a file holds.")
     commands = parser.add_subparsers(dest="what", required=True, metavar="generate|info")
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 def _generate(*, name: str, out: Path, n: int, physics: list[str], boundary: str | None, **options: Any) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from multiresnet.data.generate import generate
+    from multiresnet.data.solvers.generate import generate
 
     sides: Any = tuple(boundary.split(",")) if boundary and "," in boundary else boundary
     began = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from lightning import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from multiresnet.callbacks import ContactSheet, LearningCurves, PredictionWriter, Progress
 from multiresnet.tasks.base import Task
@@ -21,20 +22,19 @@ from multiresnet.tasks.checkpoints import AtomicCheckpointIO, checkpoints, newes
 from multiresnet.tasks.compute import default_precision
 
 from .configs import CONFIG, expand
+from .messages import clear_console, readable
 from .runs import CHECKPOINTS, checkpoint_to_use
 
 __all__ = ["TrainingCLI", "run"]
 
 # What may change between a run and its continuation.
-_FREE: tuple[str, ...] = (
+_FREE = (
     "trainer.max_",
     "trainer.enable_",
     "trainer.log_every",
     "trainer.profiler",
     "trainer.num_nodes",
     "trainer.devices",
-)
-_FREE += (
     "trainer.strategy",
     "trainer.accelerator",
     "data.init_args.num_workers",
@@ -43,6 +43,10 @@ _FREE += (
     "out",
     "config",
 )
+
+
+_HELP = """The options are those of the configuration: --data.root, --model.lr, --trainer.max_time, ...
+Those of a class are shown by e.g. --data.help multiresnet.data.ImageMaskDataModule."""
 
 
 class TrainingCLI(LightningCLI):
@@ -62,10 +66,12 @@ class TrainingCLI(LightningCLI):
             load_from_checkpoint_support=False,
             args=expand(argv) if run else list(argv),
             run=run,
-            parser_kwargs={
-                "description": "Options: those of the configuration file, e.g. --data.root, --trainer.max_time."
-            },
+            parser_kwargs=_parsers(),
         )
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Without Lightning's warning that the arguments come from a function."""
+        self.config = parser.parse_args(args)
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """The run folder, and how often it is saved."""
@@ -183,7 +189,16 @@ def _differences(there: Any, here: Any) -> list[str]:
     return [f"{key}: {old.get(key)} / {new.get(key)}" for key in keys]
 
 
+def _parsers() -> dict[str, Any]:
+    common: dict[str, Any] = {"exit_on_error": False, "prog": "multiresnet"}
+    usage = "multiresnet {} [RUN | --config FILE] [--data.OPTION X] [--model.OPTION X] [--trainer.OPTION X] [--out FOLDER]"
+    return common | {name: common | {"usage": usage.format(name), "description": _HELP} for name in TrainingCLI.subcommands()}
+
+
 def run(argv: Sequence[str]) -> None:
     """Run `fit`, `validate`, `test` or `predict`."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # notes on the machine, and advertisements
-    TrainingCLI(argv)
+    with clear_console():
+        try:
+            TrainingCLI(argv)
+        except (ArgumentError, MisconfigurationException) as error:
+            raise ValueError(readable(str(error))) from error

@@ -14,7 +14,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 
-from multiresnet.data.atomic import write_atomically
+from multiresnet.atomic import write_atomically
 
 __all__ = ["AtomicCheckpointIO", "StepCheckpoint", "checkpoints", "newest_whole_checkpoint"]
 

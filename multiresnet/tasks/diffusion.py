@@ -268,11 +268,14 @@ class DiffusionTask(Task):
         if isinstance(sampler, str):
             scheduler: Any = make_scheduler(cast(Sampler, sampler), schedule=self.schedule, limits=self.levels.limits)
             steps = DEFAULT_STEPS[sampler] if steps is None else steps
+            if sampler in ("ddpm", "ddim") and 1000 % steps:
+                raise ValueError(f"{sampler} steps over a whole number of 1000: steps must divide 1000, got {steps}")
         else:
             scheduler = sampler
         if steps is None:
             raise ValueError(f"say how many steps a {type(scheduler).__name__} takes, steps=...")
-        labels = torch.as_tensor(label).expand(n) if label is not None else None
+        given = torch.as_tensor(label) if label is not None else None
+        labels = check_labels(given, n, self.num_classes, guidance=guidance, dropped=self.drop_label > 0)
         generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
         device = next(self.parameters(), torch.empty(0)).device
 
@@ -287,7 +290,7 @@ class DiffusionTask(Task):
                 part = labels[start:stop] if labels is not None else None
                 noise = torch.randn((stop - start, *shape), generator=generator).to(device)
                 images.append(draw(denoise, scheduler, noise, steps=steps, generator=generator))
-        return torch.cat(images)
+        return torch.cat(images).clamp(-1, 1) if clip else torch.cat(images)
 
     def _shape(self, size: Sequence[int] | None) -> tuple[int, ...]:
         known = (self.facts["channels"], *self.facts["size"]) if "size" in self.facts else ()

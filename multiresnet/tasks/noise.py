@@ -94,7 +94,7 @@ def as_levels(sigma: float | Tensor, batch: int) -> Tensor:
         tensor([2., 2., 2.])
     """
     levels = torch.as_tensor(sigma, dtype=torch.float32).detach().cpu()
-    if levels.numel() not in (1, batch) or (levels.ndim and len(levels) not in (1, batch)):
+    if levels.numel() not in (1, batch) or (levels.ndim and len(levels) != levels.numel()):
         raise ValueError(
             f"sigma must be one number or one for each of the {batch} images, (B,) or (B, 1), got {tuple(levels.shape)}"
         )

@@ -96,8 +96,7 @@ def draw(
         [0.5]
     """
     check_positive(steps=steps)
-    if not hasattr(scheduler, "init_noise_sigma"):
-        raise _unfit(scheduler)
+    _check(scheduler)
     with _quiet():
         scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_begin_index"):
@@ -138,8 +137,6 @@ def _sigma(scheduler: Any, i: int, t: Tensor) -> Tensor:
     """Noise over signal of the state before step i."""
     if hasattr(scheduler, "sigmas") and len(scheduler.sigmas) == len(scheduler.timesteps) + 1:
         sigma = torch.as_tensor(scheduler.sigmas[i]).cpu()
-    elif not hasattr(scheduler, "alphas_cumprod"):
-        raise _unfit(scheduler)
     else:
         alphas = scheduler.alphas_cumprod[int(t)].double().cpu()
         sigma = ((1 - alphas) / alphas).sqrt()
@@ -152,14 +149,14 @@ def _output(scheduler: Any, x0: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
         skip = scheduler.precondition_outputs(torch.ones_like(sigma), torch.zeros_like(sigma), sigma)
         out = scheduler.precondition_outputs(torch.zeros_like(sigma), torch.ones_like(sigma), sigma)
         return cast(Tensor, (x0 - skip * y) / out)
-    asked = scheduler.config.get("prediction_type")
-    if asked not in _ASKED or scheduler.config.get("use_flow_sigmas"):
-        raise _unfit(scheduler)
-    return output_of(_ASKED[asked], x0, y, sigma)
+    return output_of(_ASKED[scheduler.config.prediction_type], x0, y, sigma)
 
 
-def _unfit(scheduler: Any) -> ValueError:
-    return ValueError(
-        f"{type(scheduler).__name__} is not a scheduler of a diffusion process with a prediction_type among "
-        f"{', '.join(_ASKED)}; flow matching and consistency models are others"
-    )
+def _check(scheduler: Any) -> None:
+    asked = getattr(scheduler, "config", {}).get("prediction_type")
+    diffusion = asked in _ASKED and not scheduler.config.get("use_flow_sigmas")
+    if not (diffusion and all(hasattr(scheduler, name) for name in ("set_timesteps", "step", "init_noise_sigma"))):
+        raise ValueError(
+            f"{type(scheduler).__name__} is not a scheduler of a diffusion process with a prediction_type among "
+            f"{', '.join(_ASKED)}; flow matching and consistency models are others"
+        )

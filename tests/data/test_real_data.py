@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from multiresnet.data import TrajectoryDataModule
-from multiresnet.data.image_folder import ImageDataModule
-from multiresnet.data.image_masks import ImageMaskDataModule
+from multiresnet.data.images.image_folder import ImageDataModule
+from multiresnet.data.images.image_masks import ImageMaskDataModule
 
 pytestmark = pytest.mark.slow
 

@@ -88,6 +88,7 @@ def fit(folder: Path, validated: int = 8, **options: Any) -> dict[str, Any]:
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=2,
+        gradient_clip_val=0.1,  # the norm of all processes' gradients
         callbacks=[*options.pop("callbacks", []), StepCheckpoint(folder, every_n_steps=4, keep=3)],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=folder,

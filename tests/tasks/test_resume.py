@@ -26,7 +26,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from multiresnet.data import ImageDataModule, TrajectoryDataModule
 from multiresnet.data.loading import Draw, make_loader
+from multiresnet.tasks import DiffusionTask, SurrogateTask
 from multiresnet.tasks.base import Task
 from multiresnet.tasks.checkpoints import AtomicCheckpointIO, checkpoints, newest_whole_checkpoint
 from multiresnet.tasks.network import Network, NetworkSize
@@ -36,6 +38,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*Checkpoint directory .* exists and is not empty:UserWarning",
     "ignore:.*WeightAveraging callback with a model that overrides:UserWarning",
 )
+
+
+TINY = Network(options={"channels": (16, 16), "num_blocks": 1})
 
 
 class Images(Dataset[Tensor]):
@@ -65,11 +70,10 @@ class Data(LightningDataModule):
 
 
 class Denoiser(Task):
-    """Random numbers in every step, a validation whose every result is kept in `validation.txt`."""
+    """Random numbers in every step."""
 
     def __init__(self) -> None:
-        network = Network(options={"channels": (16, 16), "num_blocks": 1})
-        super().__init__(network, lr=1e-2, weight_decay=0.01, warmup=0.1)
+        super().__init__(TINY, lr=1e-2, weight_decay=0.01, warmup=0.1)
 
     def read_data(self, data: Any) -> dict[str, Any]:
         return {"channels": 1}
@@ -84,10 +88,14 @@ class Denoiser(Task):
     def validation_step(self, x: Tensor, batch_idx: int) -> None:
         self.log("val/loss", (self.model(x) - x).square().mean(), batch_size=len(x))
 
-    def on_validation_end(self) -> None:
-        if not self.trainer.sanity_checking:
-            with open(Path(self.trainer.default_root_dir) / "validation.txt", "a") as file:
-                file.write(f"{self.global_step} {self.trainer.callback_metrics['val/loss'].item()!r}\n")
+
+class Keep(Callback):
+    """Keeps every validation in `validation.txt`."""
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        if not trainer.sanity_checking:
+            with open(Path(trainer.default_root_dir) / "validation.txt", "a") as file:
+                file.write(f"{trainer.global_step} {trainer.callback_metrics['val/loss'].item()!r}\n")
 
 
 class Slow(Callback):
@@ -97,10 +105,28 @@ class Slow(Callback):
         time.sleep(0.01)
 
 
+def denoiser(length: int = 20, num_workers: int = 0) -> tuple[Task, LightningDataModule]:
+    return Denoiser(), Data(length, num_workers)
+
+
+def surrogate(**options: Any) -> tuple[Task, LightningDataModule]:
+    flow = np.random.default_rng(0).normal(size=(6, 6, 1, 8, 8))
+    data = TrajectoryDataModule(flow, boundary="periodic", batch_size=3, unroll_steps=2)
+    return SurrogateTask(TINY, training="pushforward", unroll_steps=2, noise=0.1), data
+
+
+def diffusion(**options: Any) -> tuple[Task, LightningDataModule]:
+    return DiffusionTask(TINY), ImageDataModule("digits", batch_size=200)
+
+
+MAKE = {"denoiser": denoiser, "surrogate": surrogate, "diffusion": diffusion}
+
+
 def train(folder: Path, options: dict[str, Any], *callbacks: Callback) -> None:
-    """The command that is started again and again; OPTIONS: every, ema, staged, length, workers and those of the trainer."""
+    """The command that is started again and again; OPTIONS: the names popped here, and those of the trainer."""
     own = dict(options)
-    every, length, workers = own.pop("every", 3), own.pop("length", 20), own.pop("workers", 0)
+    every, make = own.pop("every", 3), MAKE[own.pop("task", "denoiser")]
+    given = {key: own.pop(key) for key in ("length", "num_workers") if key in own}
     averaging = [EMAWeightAveraging(decay=0.9)] if own.pop("ema", False) else []
     staged = [StagedTraining(fractions=(0.4, 0.6), freeze=True)] if own.pop("staged", False) else []
     seed_everything(3, verbose=False)
@@ -108,7 +134,13 @@ def train(folder: Path, options: dict[str, Any], *callbacks: Callback) -> None:
         accelerator="cpu",
         devices=1,
         deterministic=True,
-        callbacks=[*staged, *averaging, *callbacks, *checkpoints(folder, every_n_steps=every, monitor="val/loss")],
+        callbacks=[
+            *staged,
+            *averaging,
+            *callbacks,
+            Keep(),
+            *checkpoints(folder, every_n_steps=every, monitor="val/loss"),
+        ],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=folder,
         logger=False,
@@ -116,7 +148,8 @@ def train(folder: Path, options: dict[str, Any], *callbacks: Callback) -> None:
         enable_model_summary=False,
         **own,
     )
-    trainer.fit(Denoiser(), Data(length, workers), ckpt_path=newest_whole_checkpoint(folder))
+    task, data = make(**given)
+    trainer.fit(task, data, ckpt_path=newest_whole_checkpoint(folder))
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -191,6 +224,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 MORE_SETTINGS: dict[str, dict[str, Any]] = {
     "rare": {"max_epochs": 3},
+    "surrogate": {"task": "surrogate", "max_epochs": 3, "ema": True, "every": 1},
+    "diffusion": {"task": "diffusion", "max_epochs": 3, "every": 2},
     "steps": {"max_steps": 20, "every": 1},
     "staged": {"max_steps": 20, "staged": True, "every": 1},
     "accumulated": {"max_steps": 11, "accumulate_grad_batches": 2, "every": 2, "ema": True},
@@ -287,7 +322,7 @@ def check_kills(folder: Path, options: dict[str, Any], moments: list[str]) -> li
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
-    options = {"max_epochs": 4, "accumulate_grad_batches": 2, "workers": 2, "ema": True, "every": 2}
+    options = {"max_epochs": 4, "accumulate_grad_batches": 2, "num_workers": 2, "ema": True, "every": 2}
     ends = check_kills(tmp_path, options, ["write:2", "1.5"])
     assert ends[1] == -signal.SIGKILL
 
@@ -298,7 +333,7 @@ def test_killed_at_many_moments(tmp_path: Path) -> None:
     for number, options in enumerate(
         (
             {"max_epochs": 12, "every": 1},
-            {"max_epochs": 12, "every": 3, "workers": 2, "ema": True, "accumulate_grad_batches": 2},
+            {"max_epochs": 12, "every": 3, "num_workers": 2, "ema": True, "accumulate_grad_batches": 2},
         )
     ):
         moments = [f"{chance.uniform(0.1, 1.5):.3f}" for _ in range(20)]

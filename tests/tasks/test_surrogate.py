@@ -10,7 +10,7 @@ from torch import nn
 
 import multiresnet as mrn
 from multiresnet.data import TrajectoryDataModule
-from multiresnet.data.steady import PairDataModule
+from multiresnet.data.fields.steady import PairDataModule
 from multiresnet.tasks import SurrogateTask
 from multiresnet.tasks.network import Network
 from multiresnet.tasks.staged import StagedTraining

@@ -1,0 +1,70 @@
+"""What the console shows: errors in a sentence, warnings that a user can act on, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from multiresnet.checks import closest
+
+__all__ = ["clear_console", "readable"]
+
+# Lightning's notes on what is meant so, or on itself; the beginnings of their texts.
+_NOTES = (
+    "Be aware that when using `ckpt_path`",  # callbacks of `fit` are not there in `test`, nor have to be
+    "Checkpoint directory .* exists and is not empty",
+    "Experiment logs directory .* exists and is not empty",
+    "You have turned on `Trainer.log_model",
+    "The `srun` command is available",
+    "The number of training batches .* is smaller than the logging interval",  # the interval follows the number
+    "The '.*' does not have many workers",
+    "GPU available but not used",
+    "Precision bf16-mixed is not supported by the model summary",
+    "You are using the WeightAveraging callback with a model that overrides",  # ours build their network before
+    "`isinstance.treespec, LeafSpec.` is deprecated",
+)
+
+
+@contextmanager
+def clear_console() -> Iterator[None]:
+    """Leave out Lightning's notes and advertisements; show other warnings as one line, `warning: ...`."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for text in _NOTES:
+            warnings.filterwarnings("ignore", message=rf"\s*{text}")
+        warnings.showwarning = _show
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels):
+                logger.setLevel(level)
+
+
+def _show(message: Warning | str, *_: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def readable(text: str) -> str:
+    """The one reason in an error of the configuration parser, which lists all it tried.
+
+    Examples:
+        >>> text = "Problem with given class_path 'multiresnet.tasks.SegmentationTask':\\n  Option 'lrr' is not accepted"
+        >>> readable(text)
+        "SegmentationTask has no option 'lrr' (did you mean 'lr'?)"
+    """
+    unknown = re.search(r"Problem with given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", text)
+    if unknown:
+        path, _, name = unknown[1].rpartition(".")
+        known = inspect.signature(getattr(importlib.import_module(path), name)).parameters
+        return f"{name} has no option {unknown[2]!r}{closest(unknown[2], known)}"
+    return text

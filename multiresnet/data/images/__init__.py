@@ -1,0 +1,1 @@
+"""Images, masks and volumes: reading, pairing, checking, augmenting, serving."""

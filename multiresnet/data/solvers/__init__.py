@@ -1,0 +1,1 @@
+"""Solvers that make PDE data, and their resumable writing."""
