@@ -15,9 +15,10 @@ COMMANDS = {
     "speed": "time and memory of a training step at equal parameters",
     "pde": "accuracy on Navier-Stokes at equal training time",
     "segmentation": "accuracy on membrane segmentation at equal training time",
+    "schemes": "one network on Navier-Stokes: one-step, unrolled, pushforward and staged training at equal time",
     "report": "put the tables of all results into the documentation",
 }
-TRAINING = ("pde", "segmentation")
+TRAINING = ("pde", "segmentation", "schemes")
 RESULTS = Path("benchmarks") / "results"
 
 

@@ -62,7 +62,8 @@ class ContactSheet(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predict a few of each batch and draw."""
         batches, self._batches = self._batches, []
-        if trainer.sanity_checking or not trainer.is_global_zero or not batches:
+        sharded = pl_module.device_mesh is not None  # one process alone cannot run such a network
+        if trainer.sanity_checking or not trainer.is_global_zero or not batches or sharded:
             return
         each = -(-self.count // len(batches))
         few = [{key: value[:each] for key, value in batch.items()} for batch in batches]

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from .figures import save_figure
 
@@ -21,19 +23,30 @@ Curves = dict[str, list[tuple[int, float]]]
 class LearningCurves(Callback):
     """Draw `curves.png` into `folder`: every logged scalar against the step, train and validation in one panel.
 
-    The values are those that Lightning holds at each validation, so `train/...` is the mean or last value since the one
-    before. They are saved in checkpoints.
+    A point for each validation: `train/...` is the mean over the batches since the one before. Saved in checkpoints.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / "curves.png"
         self.curves: Curves = {}
+        self._sums: dict[str, list[Tensor]] = {}  # of what each training batch logged, and how many did
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add up, without waiting for the device."""
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("train/"):
+                total, count = self._sums.get(name, [torch.zeros_like(value), torch.zeros_like(value)])
+                self._sums[name] = [total + value.detach(), count + 1]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add a point to every curve and draw."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
-        for name, value in trainer.callback_metrics.items():
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        self._sums = {}
+        for name, value in {**trainer.callback_metrics, **means}.items():
             points = self.curves.setdefault(name, [])
             if not points or points[-1][0] < trainer.global_step:
                 points.append((trainer.global_step, float(value)))

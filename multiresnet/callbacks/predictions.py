@@ -70,7 +70,7 @@ class PredictionWriter(BasePredictionWriter):
         """Draw the contact sheet and say where everything is."""
         if self._rows:
             draw_contact_sheet(self.folder / "contact_sheet.png", self._rows[: self.count])
-        print(f"{self._written} predictions in {self.folder}")
+        print(f"{self._written} prediction{'s' * (self._written != 1)} in {self.folder}")
 
 
 def write_images(folder: Path, images: Tensor, *, first: int = 0) -> None:

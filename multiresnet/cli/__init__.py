@@ -47,23 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         print(text, f"unknown command {command!r}" if command else "give a command", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"{__name__}.{_COMMANDS[command][0]}")  # only what the command needs is loaded
     try:
+        module = importlib.import_module(f"{__name__}.{_COMMANDS[command][0]}")  # only what the command needs is loaded
         module.run(arguments if _COMMANDS[command][0] == "training" else arguments[1:])
     except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get("MULTIRESNET_TRACEBACK"):
             raise
-        print(f"multiresnet {command}: {_innermost(error)}", file=sys.stderr)
+        print(f"multiresnet {command}: {error}", file=sys.stderr)
         print("(MULTIRESNET_TRACEBACK=1 shows where)", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; start it again with the same command: what is finished is kept", file=sys.stderr)
         return 130
     return 0
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """The error of a constructor, without what the configuration parser wraps around it."""
-    while str(error).startswith("Does not validate against") and error.__cause__ is not None:
-        error = error.__cause__
-    return error

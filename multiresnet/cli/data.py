@@ -59,14 +59,18 @@ def _generate(*, name: str, out: Path, n: int, physics: list[str], boundary: str
     sides: Any = tuple(boundary.split(",")) if boundary and "," in boundary else boundary
     began = time.monotonic()
     with Progress("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
-        line = bar.add_task(name, total=n)
+
+        def show(done: int, total: int) -> None:  # not before the options have proved right
+            line = bar.task_ids[0] if bar.task_ids else bar.add_task(name, total=total)
+            bar.update(line, completed=done)
+
         made = generate(
             name,
             out,
             trajectories=n,
             physics=dict(_setting(text) for text in physics),
             boundary=sides,
-            progress=lambda done, total: bar.update(line, completed=done, total=total),
+            progress=show,
             **options,
         )
     seconds = time.monotonic() - began
@@ -87,9 +91,9 @@ def _describe(path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from multiresnet.data import TrajectoryFile
+    from multiresnet.data import open_trajectories
 
-    source = TrajectoryFile(path)
+    source = open_trajectories(path)
     table = Table("", str(path))
     trajectories, frames, channels, *space = source.shape
     table.add_row("trajectories x frames", f"{trajectories} x {frames}")

@@ -14,6 +14,8 @@ from typing import Any
 
 from multiresnet.checks import closest
 
+from .configs import SHIPPED
+
 __all__ = ["clear_console", "readable"]
 
 # Lightning's notes on what is meant so, or on itself; the beginnings of their texts.
@@ -27,8 +29,15 @@ _NOTES = (
     "The '.*' does not have many workers",
     "GPU available but not used",
     "Precision bf16-mixed is not supported by the model summary",
-    "You are using the WeightAveraging callback with a model that overrides",  # ours build their network before
+    "You're using the WeightAveraging callback with a model that overrides",  # ours does not shard
+    "You're using the WeightAveraging callback, but loading a checkpoint outside",  # the weights there are the averages
     "`isinstance.treespec, LeafSpec.` is deprecated",
+)
+
+# Lines of the parser's errors that say what it tried and not what is wrong.
+_TRIED = re.compile(
+    r"$|Parser key|Problem with given class_path|Does not validate against|Subtypes:|Errors:|Given value|"
+    r"Expected a <class 'NoneType'>|Expected a path but|Import path .* does not correspond"
 )
 
 
@@ -55,16 +64,27 @@ def _show(message: Warning | str, *_: Any) -> None:
 
 
 def readable(text: str) -> str:
-    """The one reason in an error of the configuration parser, which lists all it tried.
+    """The reason in an error of the configuration parser, which lists all that it tried.
 
     Examples:
         >>> text = "Problem with given class_path 'multiresnet.tasks.SegmentationTask':\\n  Option 'lrr' is not accepted"
         >>> readable(text)
         "SegmentationTask has no option 'lrr' (did you mean 'lr'?)"
+        >>> readable('Parser key "data":\\n  Parser key "crop":\\n  - Expected a <class \'int\'>. Got value: big')
+        'data.crop: Expected a int. Got value: big'
     """
-    unknown = re.search(r"Problem with given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", text)
+    if "arguments are required" in text or text.startswith("Unexpected config"):
+        return f"say what to train on what: --config {' or '.join(SHIPPED)}, or a file of your own"
+    unknown = re.search(r"given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", text)
     if unknown:
         path, _, name = unknown[1].rpartition(".")
         known = inspect.signature(getattr(importlib.import_module(path), name)).parameters
         return f"{name} has no option {unknown[2]!r}{closest(unknown[2], known)}"
-    return text
+    if top := re.match(r"unrecognized arguments: --(\w+)\.", text):
+        return f"{text}{closest(top[1], ('data', 'model', 'trainer'))}"
+    if not _TRIED.match(text) and not text.startswith("Problems parsing"):
+        return text
+    lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
+    reasons = dict.fromkeys(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line) for line in lines if not _TRIED.match(line))
+    keys = ".".join(re.findall(r'Parser key "([\w.]+)"', text))
+    return f"{keys}: {'; '.join(reasons)}" if keys else " ".join(reasons)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,49 +11,42 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from multiresnet.atomic import write_atomically
 from multiresnet.callbacks import ContactSheet, LearningCurves, PredictionWriter, Progress
 from multiresnet.tasks.base import Task
 from multiresnet.tasks.checkpoints import AtomicCheckpointIO, checkpoints, newest_whole_checkpoint
 from multiresnet.tasks.compute import default_precision
+from multiresnet.tasks.network import Network
 
 from .configs import CONFIG, expand
 from .messages import clear_console, readable
-from .runs import CHECKPOINTS, checkpoint_to_use
+from .report import Report
+from .runs import CHECKPOINTS, checkpoint_to_use, differences
 
 __all__ = ["TrainingCLI", "run"]
 
-# What may change between a run and its continuation.
-_FREE = (
-    "trainer.max_",
-    "trainer.enable_",
-    "trainer.log_every",
-    "trainer.profiler",
-    "trainer.num_nodes",
-    "trainer.devices",
-    "trainer.strategy",
-    "trainer.accelerator",
-    "data.init_args.num_workers",
-    "ckpt_path",
-    "save_every",
-    "out",
-    "config",
-)
+_SWITCHES = ("enable_progress_bar", "enable_checkpointing", "log_every_n_steps")
+rank_zero_print = rank_zero_only(print)
 
-
-_HELP = """The options are those of the configuration: --data.root, --model.lr, --trainer.max_time, ...
-Those of a class are shown by e.g. --data.help multiresnet.data.ImageMaskDataModule."""
+_USAGE = "multiresnet {} [RUN | --config FILE] [--data.X VALUE] [--model.X VALUE] [--trainer.X VALUE] [--out FOLDER]"
+_HELP = """RUN is the folder of a run, FILE a configuration, shipped or your own. Options go by their place in it, and those of
+the classes there are shown by, e.g., multiresnet fit --config segmentation.yaml --data.help (or --model.help)."""
 
 
 class TrainingCLI(LightningCLI):
     """Lightning's command line for `multiresnet.tasks`; a run has a folder, `--out`, and is resumed from it."""
 
-    def __init__(self, argv: Sequence[str], *, run: bool = True) -> None:
+    def __init__(self, argv: Sequence[str]) -> None:
+        set_parsing_settings(subclasses_enabled=[Network])  # else the class_path of another network is lost
         super().__init__(
             Task,
             LightningDataModule,
@@ -61,11 +55,14 @@ class TrainingCLI(LightningCLI):
             save_config_callback=_SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
-            trainer_defaults={"gradient_clip_val": 1.0, "precision": default_precision()},
+            trainer_defaults={
+                "gradient_clip_val": 1.0,
+                "precision": default_precision(),
+                "enable_model_summary": False,
+            },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=expand(argv) if run else list(argv),
-            run=run,
+            args=expand(argv),
             parser_kwargs=_parsers(),
         )
 
@@ -73,9 +70,14 @@ class TrainingCLI(LightningCLI):
         """Without Lightning's warning that the arguments come from a function."""
         self.config = parser.parse_args(args)
 
+    def _parse_ckpt_path(self) -> None:
+        """Leave out Lightning's merging of a checkpoint's arguments: the configuration of a run has them all."""
+
     def add_arguments_to_parser(self, parser: Any) -> None:
         """The run folder, and how often it is saved."""
-        parser.add_argument("--out", type=str, default=None, help="run folder; default: runs/NAME of the configuration")
+        parser.add_argument(
+            "--out", type=str, help="where everything is written; default: runs/NAME of the configuration, or RUN"
+        )
         parser.add_argument(
             "--save_every", type=int, default=200, help="optimiser steps from one checkpoint to the next"
         )
@@ -102,14 +104,29 @@ class TrainingCLI(LightningCLI):
         return super().instantiate_trainer(default_root_dir=self.out, **settings)
 
     def _callbacks(self) -> list[Callback]:
+        given = {name: self._get(self.config, f"trainer.{name}") for name in _SWITCHES}
+        progress = [Progress()] if given["enable_progress_bar"] is not False else []
         if self.subcommand == "predict":
-            return [PredictionWriter(self.out / "predictions"), Progress()]
+            return [PredictionWriter(self.out), *progress]
         if self.subcommand != "fit":
-            return [Progress()]
+            return progress
         metric, mode = self.model.monitor
         every = self._get(self.config, "save_every")
         saved = checkpoints(self.out / CHECKPOINTS, every_n_steps=every, monitor=metric, mode=mode)
-        return [*saved, LearningCurves(self.out), ContactSheet(self.out), Progress()]
+        saved = saved if given["enable_checkpointing"] is not False else []
+        report = Report(self.out, adapt_logging=given["log_every_n_steps"] is None)
+        return [*saved, LearningCurves(self.out), ContactSheet(self.out), report, *progress]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Let Ctrl-C be one: Lightning makes an exit with status 1 of it, and the process deaf to the next one."""
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                signal.signal(signal.SIGINT, handler)
+                raise KeyboardInterrupt from stop
+            raise
 
     # ---- what happens before each command --------------------------------------------------------------
 
@@ -119,14 +136,14 @@ class TrainingCLI(LightningCLI):
         if self.config_init["fit"].get("ckpt_path") is not None or checkpoint is None:
             return
         now = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
-        changed = _differences(yaml.safe_load((self.out / CONFIG).read_text()), now)
+        changed = differences(yaml.safe_load((self.out / CONFIG).read_text()), now)
         if changed:
             raise ValueError(
                 f"{str(self.out)!r} holds a run with other settings; choose another folder with --out, or remove it. "
                 f"Differences (there / here): {'; '.join(changed)}"
             )
         self.config_init["fit"]["ckpt_path"] = str(checkpoint)
-        print(f"going on from {checkpoint}")
+        rank_zero_print(f"going on from {checkpoint}")
 
     def before_validate(self) -> None:
         """Take weights and facts from the best checkpoint, or the one given."""
@@ -141,13 +158,17 @@ class TrainingCLI(LightningCLI):
         self._restore("predict", return_predictions=False)
 
     def _restore(self, command: str, **settings: Any) -> None:
+        for part, method in ((self.model, f"{command}_step"), (self.datamodule, f"{command}_dataloader")):
+            if not is_overridden(method, part):
+                hint = f"; `multiresnet sample {self.out}` draws images" if hasattr(self.model, "sample") else ""
+                raise ValueError(f"a {type(part).__name__} has no {method}: there is nothing to {command}{hint}")
         given = self.config_init[command].get("ckpt_path")
         path = checkpoint_to_use(Path(given) if given else self.out)
         # the facts come first: the data at hand may lack what the training data had (masks, statistics)
         self.model.on_load_checkpoint(torch.load(path, map_location="cpu", weights_only=True))
         for name, value in {"ckpt_path": str(path), **settings}.items():
             self.config_init[command][name] = value
-        print(f"weights: {path}")
+        rank_zero_print(f"weights: {path}")
 
     def after_validate(self) -> None:
         """Show the figures."""
@@ -162,7 +183,9 @@ class TrainingCLI(LightningCLI):
         if self.trainer.is_global_zero:
             for name, value in figures.items():
                 print(f"{name:<40}{value:.5g}")
-            (self.out / f"{command}.json").write_text(json.dumps(figures, indent=2) + "\n")
+            text = json.dumps(figures, indent=2) + "\n"
+            write_atomically(path := self.out / f"{command}.json", lambda file: file.write_text(text))
+            print(f"figures: {path}")
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -170,29 +193,16 @@ class _SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if stage == "fit":
-            path = Path(trainer.default_root_dir) / CONFIG
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(self.parser.dump(self.config, skip_none=False))
-            temporary.replace(path)
-
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(config, dict) and config:
-        return {k: v for key, value in config.items() for k, v in _flat(value, f"{prefix}.{key}".lstrip(".")).items()}
-    return {prefix: config}
-
-
-def _differences(there: Any, here: Any) -> list[str]:
-    old, new = _flat(there), _flat(here)
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key) and not key.startswith(_FREE)]
-    return [f"{key}: {old.get(key)} / {new.get(key)}" for key in keys]
+            text = self.parser.dump(self.config, skip_none=False)
+            write_atomically(Path(trainer.default_root_dir) / CONFIG, lambda file: file.write_text(text))
 
 
 def _parsers() -> dict[str, Any]:
+    """Keywords of the parsers: errors are raised; a usage of one line in place of all options of Lightning's trainer."""
     common: dict[str, Any] = {"exit_on_error": False, "prog": "multiresnet"}
-    usage = "multiresnet {} [RUN | --config FILE] [--data.OPTION X] [--model.OPTION X] [--trainer.OPTION X] [--out FOLDER]"
-    return common | {name: common | {"usage": usage.format(name), "description": _HELP} for name in TrainingCLI.subcommands()}
+    return common | {
+        name: common | {"usage": _USAGE.format(name), "description": _HELP} for name in LightningCLI.subcommands()
+    }
 
 
 def run(argv: Sequence[str]) -> None:
@@ -200,5 +210,5 @@ def run(argv: Sequence[str]) -> None:
     with clear_console():
         try:
             TrainingCLI(argv)
-        except (ArgumentError, MisconfigurationException) as error:
+        except (ArgumentError, MisconfigurationException, ValueError) as error:
             raise ValueError(readable(str(error))) from error

@@ -5,6 +5,7 @@ The figures compare samplers and models on one data set. They are not those of I
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -116,7 +117,9 @@ def compare(
         raise ValueError(f"wanted 2 or more images of each kind, got {len(real)} and {len(generated)}")
     codes = [torch.cat([features(part).float() for part in images.split(1024)]) for images in (real, generated)]
     given = _Given(codes[0].shape[1])
-    kid = KernelInceptionDistance(feature=given, subsets=subsets, subset_size=min(subset_size, *map(len, codes)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*will save all extracted features")
+        kid = KernelInceptionDistance(feature=given, subsets=subsets, subset_size=min(subset_size, *map(len, codes)))
     fid = FrechetInceptionDistance(feature=given)
     for metric in (kid, fid):
         metric.update(codes[0], real=True)

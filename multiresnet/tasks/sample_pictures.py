@@ -68,7 +68,13 @@ class SamplePictures(Callback):
         task = cast(DiffusionTask, pl_module)
         label = torch.arange(self.n) % task.num_classes if task.num_classes else None
         images = task.sample(
-            self.n, sampler=self.sampler, steps=self.steps, label=label, guidance=self.guidance, seed=0
+            self.n,
+            size=batch["image"].shape[1:],
+            sampler=self.sampler,
+            steps=self.steps,
+            label=label,
+            guidance=self.guidance,
+            seed=0,
         )
         folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
         save_picture(folder / f"step-{trainer.global_step:08d}.png", images, columns=task.num_classes or None)

@@ -56,6 +56,8 @@ class SurrogateTask(Task):
         output_steps: frames predicted at once.
         training: see above.
         unroll_steps: predictions in a row, 2 or more unless `training` is `"one_step"`; the data module takes it too.
+        unroll_from: part of the training, 0 to 1, that goes by one step first: it is cheaper, and a network that predicts
+            badly learns little from its own predictions.
         target: what is learned: `"delta"`, the change since the last given frame, or `"absolute"`, the frame. The last frame
             is added once: by a network of ours built with `delta=True`, else by the task. `None` takes `"delta"` for a
             `Network` and for a network with `delta=True`; any other module is used as it is.
@@ -91,6 +93,7 @@ class SurrogateTask(Task):
         output_steps: int = 1,
         training: Literal["one_step", "unrolled", "pushforward"] = "one_step",
         unroll_steps: int = 1,
+        unroll_from: float = 0.0,
         target: Literal["delta", "absolute"] | None = None,
         noise: float = 0.0,
         mean: Sequence[float] | None = None,
@@ -122,7 +125,10 @@ class SurrogateTask(Task):
             raise ValueError(f"noise must be >= 0, got {noise}")
         if deep_supervision and not isinstance(model, (Network, UNet)):
             raise ValueError(f"deep_supervision needs a network of multiresnet, got {type(model).__name__}")
+        if not 0 <= unroll_from < 1:
+            raise ValueError(f"unroll_from is a part of the training, 0 <= unroll_from < 1, got {unroll_from}")
         self.input_steps, self.output_steps, self.unroll_steps = input_steps, output_steps, unroll_steps
+        self.unroll_from = unroll_from
         self.scheme, self.target, self.noise, self.deep_supervision = training, target, noise, deep_supervision
         self.input_scale, self.target_scale, self.parameter_scale = Standardise(), Standardise(), Standardise(axis=1)
         self.conditioning: Conditioning | None = None
@@ -238,8 +244,8 @@ class SurrogateTask(Task):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Relative squared error of standardised frames, mean over the predictions and the batch."""
         x, truth, emb = self._read(batch)
-        skip, count = 0, self.unroll_steps
-        if self.scheme == "pushforward":
+        skip, count = 0, self.unroll_steps if self.progress() >= self.unroll_from else 1
+        if self.scheme == "pushforward" and count > 1:
             skip = int(torch.randint(self.unroll_steps, ()))
             count = skip + 1
         truth = self._predictions(truth, count)

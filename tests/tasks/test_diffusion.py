@@ -189,9 +189,8 @@ def test_training_finds_the_best_linear_network(prediction):
         slope = covariance.mean() / (alphas * s2 + 1 - alphas).mean()
     images = (0.2 * torch.randn(2048, 1, 4, 4)).clamp(-1, 1)
     task = DiffusionTask(Scale(), prediction=prediction, lr=0.1)
-    trainer(max_steps=120, max_epochs=-1, limit_val_batches=0).fit(
-        task, make_loader(Images(images), batch_size=256, shuffle=True)
-    )
+    data = Data(images=images, classes=0, batch_size=256)
+    trainer(max_steps=120, max_epochs=-1, limit_val_batches=0).fit(task, data)
     assert float(task.model.w.detach()) == pytest.approx(slope, abs=0.02)
 
 

@@ -210,8 +210,8 @@ SOME_MOMENTS = [
     [(13, "validation")],
     [(7, "start"), (9, "end"), (10, "start"), (15, "end")],
 ]
-EVERY_MOMENT = [[(b, h)] for b in range(21) for h in ("start", "end", "validation")] + [
-    [(a, "end"), (b, "end"), (b + 1, "start")] for a in (4, 6, 7, 8) for b in (7, 9, 13, 14, 15)
+EVERY_MOMENT = [[(b, h)] for b in (0, 4, 5, 6, 7, 8, 13, 14, 15, 20) for h in ("start", "end", "validation")] + [
+    [(a, "end"), (b, "end"), (b + 1, "start")] for a in (4, 6, 7) for b in (7, 9, 13, 14)
 ]
 SETTINGS: dict[str, dict[str, Any]] = {
     "averaged": {"max_epochs": 3, "ema": True, "every": 1},

@@ -109,6 +109,7 @@ class ImageMaskDataModule(LightningDataModule):
         mean: per channel over the training images, after `setup`.
         std: per channel over the training images, after `setup`.
         class_counts: pixels of each class in the training masks (binary: of 0 and 1), after `setup`.
+        sizes: of the training images, without repetition, after `setup`.
         splits: the pairs of `"train"`, `"val"` and `"test"`, after `setup`.
         image_root: the folder that the names of predicted images start from, after `predict_dataloader`.
 
@@ -188,6 +189,7 @@ class ImageMaskDataModule(LightningDataModule):
         found = survey(self.reader, splits, channels=self._wanted["channels"])
         self.channels, self.mean, self.std = found.channels, found.mean, found.std
         self.class_counts = found.labels
+        self.sizes = sorted(found.sizes)
         self.crop_size = self._crop_size(found.sizes)
         self.splits = splits
 
