@@ -111,7 +111,9 @@ def draw_contact_sheet(path: Path, rows: Sequence[Example]) -> None:
     masks = rows[0].prediction.dtype.kind in "iub"
     titles = ["input", *(["truth"] if rows[0].truth is not None else []), "prediction"]
     titles += ["error"] if not masks and rows[0].truth is not None else []
-    figure = Figure(figsize=(2.4 * len(titles) + 0.3, 2.4 * len(rows)), layout="compressed")
+    height, width = (rows[0].input.shape[-2:]) if rows[0].input.ndim > 2 else (1, 1.5)
+    cell = 2.4 * min(max(height / width, 0.4), 2.0)
+    figure = Figure(figsize=(2.4 * len(titles) + 0.3, cell * len(rows) + 0.2), layout="compressed")
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for row, line in zip(rows, axes):
         panels = [row.input, *([row.truth] if row.truth is not None else []), row.prediction]

@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get("MULTIRESNET_TRACEBACK"):
             raise
-        print(f"multiresnet {command}: {error}", file=sys.stderr)
+        where = isinstance(error, OSError) and error.strerror and error.filename
+        print(f"multiresnet {command}: {f'{error.filename}: {error.strerror}' if where else error}", file=sys.stderr)
         print("(MULTIRESNET_TRACEBACK=1 shows where)", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -91,9 +91,19 @@ def _describe(path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from multiresnet.data import open_trajectories
+    from multiresnet.data import PairDataModule, open_trajectories
 
-    source = open_trajectories(path)
+    from .report import describe
+
+    try:
+        source = open_trajectories(path)
+    except ValueError as error:
+        try:
+            pairs = PairDataModule(path)
+        except ValueError:
+            raise error from None
+        Console().print(f"{path}: {describe(pairs)}")
+        return
     table = Table("", str(path))
     trajectories, frames, channels, *space = source.shape
     table.add_row("trajectories x frames", f"{trajectories} x {frames}")

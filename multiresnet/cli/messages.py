@@ -64,13 +64,13 @@ def _show(message: Warning | str, *_: Any) -> None:
 
 
 def readable(text: str) -> str:
-    """The reason in an error of the configuration parser, which lists all that it tried.
+    r"""The reason in an error of the configuration parser, which lists all that it tried.
 
     Examples:
-        >>> text = "Problem with given class_path 'multiresnet.tasks.SegmentationTask':\\n  Option 'lrr' is not accepted"
+        >>> text = "Problem with given class_path 'multiresnet.tasks.SegmentationTask':\n  Option 'lrr' is not accepted"
         >>> readable(text)
         "SegmentationTask has no option 'lrr' (did you mean 'lr'?)"
-        >>> readable('Parser key "data":\\n  Parser key "crop":\\n  - Expected a <class \'int\'>. Got value: big')
+        >>> readable('Parser key "data":\n  Parser key "crop":\n  - Expected a <class \'int\'>. Got value: big')
         'data.crop: Expected a int. Got value: big'
     """
     if "arguments are required" in text or text.startswith("Unexpected config"):
@@ -80,11 +80,15 @@ def readable(text: str) -> str:
         path, _, name = unknown[1].rpartition(".")
         known = inspect.signature(getattr(importlib.import_module(path), name)).parameters
         return f"{name} has no option {unknown[2]!r}{closest(unknown[2], known)}"
+    if "in DataLoader worker process" in text:  # the message is the end of a traceback
+        return re.split(r"^\w+(?:Error|Exception): ", text, flags=re.MULTILINE)[-1].strip()
     if top := re.match(r"unrecognized arguments: --(\w+)\.", text):
         return f"{text}{closest(top[1], ('data', 'model', 'trainer'))}"
     if not _TRIED.match(text) and not text.startswith("Problems parsing"):
         return text
     lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
-    reasons = dict.fromkeys(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line) for line in lines if not _TRIED.match(line))
+    reasons = dict.fromkeys(
+        re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line) for line in lines if not _TRIED.match(line)
+    )
     keys = ".".join(re.findall(r'Parser key "([\w.]+)"', text))
     return f"{keys}: {'; '.join(reasons)}" if keys else " ".join(reasons)

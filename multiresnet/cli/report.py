@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 
 from multiresnet.data import ImageDataModule, ImageMaskDataModule, PairDataModule, TrajectoryDataModule
 
+from .runs import CHECKPOINTS
+
 __all__ = ["Report", "describe"]
 
 
@@ -41,9 +43,12 @@ class Report(Callback):
         steps = trainer.num_training_batches
         if self.adapt_logging:
             trainer.log_every_n_steps = int(max(1, min(trainer.log_every_n_steps, steps)))
+        limits = []
+        if trainer.max_epochs not in (None, -1):
+            limits += [f"{_many(int(trainer.max_epochs), 'epoch')} of {_many(int(steps), 'batch', 'es')}"]
+        if trainer.max_steps != -1:
+            limits += [_many(trainer.max_steps, "step")]
         left = [timer.time_remaining("train") for timer in trainer.callbacks if isinstance(timer, Timer)]
-        limits = [f"{_many(trainer.max_epochs or 0, 'epoch')} of {_many(int(steps), 'batch', 'es')}"] * (trainer.max_epochs not in (None, -1))
-        limits += [_many(trainer.max_steps, "step")] * (trainer.max_steps != -1)
         limits += [str(timedelta(seconds=round(seconds))) for seconds in left if seconds is not None]
         processes = f"{trainer.world_size} x " * (trainer.world_size > 1)
         if trainer.is_global_zero:
@@ -55,13 +60,20 @@ class Report(Callback):
         if not trainer.is_global_zero:
             return
         if not self.trained:
-            print(f"nothing left to do at step {trainer.global_step}: raise --trainer.max_epochs, max_steps or max_time")
+            print(
+                f"nothing left to do at step {trainer.global_step}: raise --trainer.max_epochs, max_steps or max_time"
+            )
         for best in trainer.checkpoint_callbacks:
             if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
-                print(f"best {best.monitor} {float(best.best_model_score):.4g}: {os.path.relpath(best.best_model_path)}")
+                print(
+                    f"best {best.monitor} {float(best.best_model_score):.4g}: {os.path.relpath(best.best_model_path)}"
+                )
         made = [self.folder / name for name in ("curves.png", "examples.png", "samples")]
-        print(f"pictures: {', '.join(str(path) for path in made if path.exists()) or 'none, as there was no validation'}")
-        print(f"next: multiresnet {'sample' if hasattr(pl_module, 'sample') else 'test'} {self.folder}", flush=True)
+        print(
+            f"pictures: {', '.join(str(path) for path in made if path.exists()) or 'none, as there was no validation'}"
+        )
+        if any((self.folder / CHECKPOINTS).glob("*.ckpt")):
+            print(f"next: multiresnet {'sample' if hasattr(pl_module, 'sample') else 'test'} {self.folder}", flush=True)
 
 
 @singledispatch
@@ -87,7 +99,7 @@ def _(data: TrajectoryDataModule) -> str:
     parameters = f", parameters {', '.join(data.parameter_names)}" if data.parameters else ""
     return (
         f"{counts} trajectories of {' to '.join(map(str, frames))} frames, {_many(data.channels, 'channel')} "
-        f"({', '.join(data.channel_names[:8])}) on {_by(data.source.shape[3:])}, boundary {data.boundary}{parameters}"
+        f"({', '.join(data.channel_names[:8])}) on {_by(data.source.shape[3:])}, boundary {_boundary(data)}{parameters}"
     )
 
 
@@ -95,13 +107,17 @@ def _(data: TrajectoryDataModule) -> str:
 def _(data: PairDataModule) -> str:
     counts = ", ".join(f"{len(parts)} {split}" for split, parts in data.segments.items())
     channels = f"{_many(data.channels, 'channel')} to {data.target_channels}"
-    return f"{counts} samples, {channels} on {_by(data.sources[0].shape[3:])}, boundary {data.boundary}"
+    return f"{counts} samples, {channels} on {_by(data.sources[0].shape[3:])}, boundary {_boundary(data)}"
 
 
 @describe.register
 def _(data: ImageDataModule) -> str:
     classes = f"{data.classes} classes" if data.classes else "no labels"
     return f"{len(data.found.images)} images, {_many(data.channels, 'channel')}, {data.size} x {data.size}, {classes}"
+
+
+def _boundary(data: Any) -> str:
+    return data.boundary if isinstance(data.boundary, str) else _by(data.boundary)
 
 
 def _by(lengths: Any) -> str:

@@ -40,9 +40,13 @@ def checkpoint_to_use(place: Path) -> Path:
         ValueError: the file is no checkpoint, or not a whole one.
     """
     best = place / CHECKPOINTS / "best.ckpt"
-    found = next((file for file in (place, best) if file.is_file()), None) or newest_whole_checkpoint(place / CHECKPOINTS)
+    found = next((file for file in (place, best) if file.is_file()), None) or newest_whole_checkpoint(
+        place / CHECKPOINTS
+    )
     if found is None:
-        raise FileNotFoundError(f"no checkpoint in {str(place)!r}: give a folder in which `multiresnet fit` has saved one")
+        raise FileNotFoundError(
+            f"no checkpoint in {str(place)!r}: give a folder in which `multiresnet fit` has saved one"
+        )
     try:
         torch.load(found, map_location="meta", mmap=True, weights_only=True)
     except Exception as error:  # of many kinds

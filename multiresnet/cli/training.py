@@ -132,6 +132,8 @@ class TrainingCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Go on from the newest whole checkpoint of the run folder, if the settings are those of the run."""
+        if type(self.datamodule).__module__.startswith("multiresnet."):
+            self.datamodule.setup("fit")  # ours does it once; what is wrong is found before there is a run folder
         checkpoint = newest_whole_checkpoint(self.out / CHECKPOINTS)
         if self.config_init["fit"].get("ckpt_path") is not None or checkpoint is None:
             return
@@ -160,12 +162,15 @@ class TrainingCLI(LightningCLI):
     def _restore(self, command: str, **settings: Any) -> None:
         for part, method in ((self.model, f"{command}_step"), (self.datamodule, f"{command}_dataloader")):
             if not is_overridden(method, part):
-                hint = f"; `multiresnet sample {self.out}` draws images" if hasattr(self.model, "sample") else ""
-                raise ValueError(f"a {type(part).__name__} has no {method}: there is nothing to {command}{hint}")
-        given = self.config_init[command].get("ckpt_path")
-        path = checkpoint_to_use(Path(given) if given else self.out)
+                hint = "; `multiresnet sample RUN` draws images" if hasattr(self.model, "sample") else ""
+                raise ValueError(f"{type(part).__name__} has no {method}: there is nothing to {command}{hint}")
+        path = checkpoint_to_use(Path(self.config_init[command].get("ckpt_path") or self.out))
         # the facts come first: the data at hand may lack what the training data had (masks, statistics)
         self.model.on_load_checkpoint(torch.load(path, map_location="cpu", weights_only=True))
+        for name in ("spatial_dims", "channels"):
+            there, here = self.model.facts.get(name), getattr(self.datamodule, name, None)
+            if there is not None and here is not None and there != here:
+                raise ValueError(f"the run was trained on data with {name}={there}, these have {name}={here}")
         for name, value in {"ckpt_path": str(path), **settings}.items():
             self.config_init[command][name] = value
         rank_zero_print(f"weights: {path}")

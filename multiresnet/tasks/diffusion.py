@@ -150,8 +150,8 @@ class DiffusionTask(Task):
         p, q = mixing(self.prediction, s)
         x, target = input_scale(self.prediction, s) * (x0 + s * eps), p * x0 + q * eps
         model = self.model
-        if self.training and self.stage_noise == "same" and self.stage is not None:
-            model = cast(UNet, self.model).stage(self.stage)
+        if self.training and self.stage_noise == "same":  # on the grid of the stage already
+            model, _ = self.at_stage()
         elif self.training:
             model, (x, target) = self.at_stage(x, target)
         condition = self.levels.condition(sigma).to(x.device)
@@ -159,13 +159,11 @@ class DiffusionTask(Task):
         deep = self.deep_supervision and self.training
         outputs = cast(Any, model).forward_resolutions(*inputs) if deep else [model(*inputs)]
         targets = project_to_outputs(cast(UNet, model), target, outputs) if len(outputs) > 1 else [target]
-        weight = torch.ones_like(s) if self.min_snr is None else snr_weight(self.prediction, s, self.min_snr)
-        losses = [
-            (
-                weight / shrinkage(self.prediction, s, self._cells(model, i)) * (network_output(y).float() - z) ** 2
-            ).mean()
-            for i, (y, z) in enumerate(zip(outputs, targets), start=-len(outputs))
-        ]
+        weight = snr_weight(self.prediction, s, self.min_snr)
+        losses = []
+        for i, (output, wanted) in enumerate(zip(outputs, targets), start=-len(outputs)):
+            error = (network_output(output).float() - wanted).square()
+            losses.append((weight / shrinkage(self.prediction, s, self._cells(model, i)) * error).mean())
         loss = torch.stack(losses).mean()
         self.guard(loss, model, *inputs)
         return loss

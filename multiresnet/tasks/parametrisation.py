@@ -93,8 +93,10 @@ def mixing(prediction: Prediction, sigma: Tensor) -> tuple[Tensor, Tensor]:
     return one_minus_skip / out, -skip * sigma / out
 
 
-def snr_weight(prediction: Prediction, sigma: Tensor, gamma: float) -> Tensor:
-    """Weight of the squared error of F for which that of x0 weighs min(1 / sigma^2, gamma) (Hang et al., 2303.09556)."""
+def snr_weight(prediction: Prediction, sigma: Tensor, gamma: float | None) -> Tensor:
+    """Weight of F's squared error for which that of x0 weighs min(1 / sigma^2, gamma) (2303.09556); `None`: 1 for F's."""
+    if gamma is None:
+        return torch.ones_like(sigma)
     return scales(prediction, sigma)[1] ** 2 * (sigma**-2).clamp(max=gamma)
 
 
