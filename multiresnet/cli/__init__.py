@@ -53,11 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get("MULTIRESNET_TRACEBACK"):
             raise
-        where = isinstance(error, OSError) and error.strerror and error.filename
-        print(f"multiresnet {command}: {f'{error.filename}: {error.strerror}' if where else error}", file=sys.stderr)
+        print(f"multiresnet {command}: {_sentence(error)}", file=sys.stderr)
         print("(MULTIRESNET_TRACEBACK=1 shows where)", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped; start it again with the same command: what is finished is kept", file=sys.stderr)
-        return 130
+        return 143 if "SIGTERM" in stop.args else 130
     return 0
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

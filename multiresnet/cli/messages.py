@@ -49,7 +49,7 @@ def clear_console() -> Iterator[None]:
     with warnings.catch_warnings():
         for text in _NOTES:
             warnings.filterwarnings("ignore", message=rf"\s*{text}")
-        warnings.showwarning = _show
+        warnings.showwarning = _show  # type: ignore[assignment]
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

@@ -37,7 +37,7 @@ class Report(Callback):
             print(f"data: {describe(data)}")
             print(f"network: {type(network).__name__}, {sum(p.numel() for p in network.parameters()):,} parameters")
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Any, pl_module: LightningModule) -> None:
         """How long, and on what."""
         self.trained = True
         steps = trainer.num_training_batches

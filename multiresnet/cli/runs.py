@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from multiresnet.tasks.base import Task
-from multiresnet.tasks.checkpoints import newest_whole_checkpoint
+from multiresnet.tasks.checkpointing import newest_whole_checkpoint
 
 __all__ = ["CHECKPOINTS", "checkpoint_to_use", "differences", "load_task"]
 

@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> None:
 
     from multiresnet.callbacks.predictions import write_images
     from multiresnet.tasks import DiffusionTask
-    from multiresnet.tasks.sample_pictures import save_picture
+    from multiresnet.tasks.diffusion.sample_pictures import save_picture
 
     from .runs import load_task
 

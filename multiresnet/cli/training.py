@@ -13,17 +13,18 @@ import torch
 import yaml
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from multiresnet.atomic import write_atomically
 from multiresnet.callbacks import ContactSheet, LearningCurves, PredictionWriter, Progress
 from multiresnet.tasks.base import Task
-from multiresnet.tasks.checkpoints import AtomicCheckpointIO, checkpoints, newest_whole_checkpoint
+from multiresnet.tasks.checkpointing import AtomicCheckpointIO, checkpoints, newest_whole_checkpoint
 from multiresnet.tasks.compute import default_precision
 from multiresnet.tasks.network import Network
 
@@ -118,11 +119,13 @@ class TrainingCLI(LightningCLI):
         return [*saved, LearningCurves(self.out), ContactSheet(self.out), report, *progress]
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Let Ctrl-C be one: Lightning makes an exit with status 1 of it, and the process deaf to the next one."""
+        """Let Ctrl-C and SIGTERM be what they are: Lightning exits with status 1 and 0, and hears no further Ctrl-C."""
         handler = signal.getsignal(signal.SIGINT)
         try:
             super()._run_subcommand(subcommand)
         except SystemExit as stop:
+            if isinstance(stop, SIGTERMException):
+                raise KeyboardInterrupt("SIGTERM") from stop
             if isinstance(stop.__context__, KeyboardInterrupt):
                 signal.signal(signal.SIGINT, handler)
                 raise KeyboardInterrupt from stop
@@ -217,3 +220,5 @@ def run(argv: Sequence[str]) -> None:
             TrainingCLI(argv)
         except (ArgumentError, MisconfigurationException, ValueError) as error:
             raise ValueError(readable(str(error))) from error
+        except torch.cuda.OutOfMemoryError as error:
+            raise ValueError(f"lower data.batch_size, data.crop or the channels of the network: {error}") from error

@@ -61,6 +61,7 @@ class StagedTraining(Callback):
         self.fractions, self.steps, self.freeze = fractions, steps, freeze
         self._bounds: list[float] = []  # training progress at which each stage ends
         self._frozen: list[nn.Module] = []
+        self._held: list[nn.Parameter] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the network and lay out the stages."""
@@ -105,8 +106,11 @@ class StagedTraining(Callback):
                 trainer.optimizers[0].state.clear()
             if self.freeze and place:
                 below = model.stage(stage - 1)
-                below.requires_grad_(False)
-                for parameter in below.parameters():
+                conditioning = getattr(pl_module, "conditioning", None)  # what the stage is conditioned on stays, too
+                held = [*below.parameters(), *(conditioning.parameters() if conditioning is not None else ())]
+                self._held += [parameter for parameter in held if parameter.requires_grad]
+                for parameter in self._held:
+                    parameter.requires_grad_(False)
                     parameter.grad = None
                 self._frozen = [m for m in below.modules() if isinstance(m, _BatchNorm)]
         for norm in self._frozen:  # running statistics are part of the output
@@ -116,4 +120,6 @@ class StagedTraining(Callback):
         """Leave an ordinary task behind."""
         if isinstance(pl_module, Task):
             pl_module.stage, pl_module.span = None, (0.0, 1.0)
-            pl_module.model.requires_grad_(True)
+            for parameter in self._held:
+                parameter.requires_grad_(True)
+            self._held = []

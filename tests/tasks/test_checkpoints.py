@@ -11,7 +11,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from multiresnet.tasks.checkpoints import AtomicCheckpointIO, StepCheckpoint, checkpoints, newest_whole_checkpoint
+from multiresnet.tasks.checkpointing import AtomicCheckpointIO, StepCheckpoint, checkpoints, newest_whole_checkpoint
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*Checkpoint directory .* exists and is not empty:UserWarning",

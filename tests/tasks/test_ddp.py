@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from multiresnet.data.loading import Draw, make_loader
 from multiresnet.models import MultiResNet, ResidualUNet
 from multiresnet.tasks.base import Task
-from multiresnet.tasks.checkpoints import AtomicCheckpointIO, StepCheckpoint, newest_whole_checkpoint
+from multiresnet.tasks.checkpointing import AtomicCheckpointIO, StepCheckpoint, newest_whole_checkpoint
 from multiresnet.tasks.compute import ShardedLevels, shard_levels
 from multiresnet.tasks.network import Network, NetworkSize
 

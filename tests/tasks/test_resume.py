@@ -30,7 +30,7 @@ from multiresnet.data import ImageDataModule, TrajectoryDataModule
 from multiresnet.data.loading import Draw, make_loader
 from multiresnet.tasks import DiffusionTask, SurrogateTask
 from multiresnet.tasks.base import Task
-from multiresnet.tasks.checkpoints import AtomicCheckpointIO, checkpoints, newest_whole_checkpoint
+from multiresnet.tasks.checkpointing import AtomicCheckpointIO, checkpoints, newest_whole_checkpoint
 from multiresnet.tasks.network import Network, NetworkSize
 from multiresnet.tasks.staged import StagedTraining
 

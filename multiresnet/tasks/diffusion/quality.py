@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from .diffusion import DiffusionTask
 from .samplers import Sampler
+from .task import DiffusionTask
 
 __all__ = ["FeatureClassifier", "compare", "images_and_labels", "quality", "train_classifier"]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from multiresnet.tasks.segmentation_labels import Labels
-from multiresnet.tasks.segmentation_metrics import OverlapMetrics
+from multiresnet.tasks.segmentation.labels import Labels
+from multiresnet.tasks.segmentation.metrics import OverlapMetrics
 
 
 def scores(predictions, masks, k, ignore):

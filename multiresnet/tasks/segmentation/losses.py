@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from multiresnet.checks import check_choice
 
-from .segmentation_labels import Labels, Target
+from .labels import Labels, Target
 
 __all__ = ["LOSSES", "SegmentationLoss", "balanced_weights", "parse_loss", "resolution_weights"]
 

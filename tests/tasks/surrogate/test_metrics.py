@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy.fft import dctn
 
-from multiresnet.tasks.spectrum import BANDS, fourier_rmse, power_spectrum, spectrum_error
-from multiresnet.tasks.surrogate_metrics import (
+from multiresnet.tasks.surrogate.metrics import (
     frame_errors,
     nrmse,
     r_mse,
@@ -14,6 +13,7 @@ from multiresnet.tasks.surrogate_metrics import (
     relative_squared_error,
     vrmse,
 )
+from multiresnet.tasks.surrogate.spectrum import BANDS, fourier_rmse, power_spectrum, spectrum_error
 
 
 def frames(*shape):

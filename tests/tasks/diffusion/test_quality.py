@@ -9,10 +9,10 @@ from torch import nn
 
 from multiresnet import MultiResNet
 from multiresnet.data.loading import make_loader
-from multiresnet.tasks.diffusion import DiffusionTask
-from multiresnet.tasks.moving_average import MovingAverage
-from multiresnet.tasks.quality import FeatureClassifier, compare, images_and_labels, quality, train_classifier
-from multiresnet.tasks.sample_pictures import SamplePictures, picture_grid, save_picture
+from multiresnet.tasks.diffusion.moving_average import MovingAverage
+from multiresnet.tasks.diffusion.quality import FeatureClassifier, compare, images_and_labels, quality, train_classifier
+from multiresnet.tasks.diffusion.sample_pictures import SamplePictures, picture_grid, save_picture
+from multiresnet.tasks.diffusion.task import DiffusionTask
 
 FLAT = nn.Flatten()
 

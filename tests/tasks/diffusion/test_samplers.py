@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from multiresnet.tasks.noise import LogNormal, Steps, as_levels
-from multiresnet.tasks.parametrisation import (
+from multiresnet.tasks.diffusion.noise import LogNormal, Steps, as_levels
+from multiresnet.tasks.diffusion.parametrisation import (
     PREDICTIONS,
     denoised,
     input_scale,
@@ -16,7 +16,7 @@ from multiresnet.tasks.parametrisation import (
     shrinkage,
     snr_weight,
 )
-from multiresnet.tasks.samplers import DEFAULT_STEPS, draw, make_scheduler
+from multiresnet.tasks.diffusion.samplers import DEFAULT_STEPS, draw, make_scheduler
 
 MEAN, STD = 0.3, 0.5
 SCHEDULES = ("linear", "cosine", "scaled_linear", "sigmoid")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from multiresnet.tasks.segmentation_labels import Labels
+from multiresnet.tasks.segmentation.labels import Labels
 
 IMAGE = torch.zeros(2, 3, 4, 5)
 

@@ -13,10 +13,10 @@ from torch.utils.data import Dataset
 
 from multiresnet import MultiResNet
 from multiresnet.data.loading import make_loader
-from multiresnet.tasks.diffusion import DiffusionTask
-from multiresnet.tasks.moving_average import MovingAverage
+from multiresnet.tasks.diffusion.moving_average import MovingAverage
+from multiresnet.tasks.diffusion.parametrisation import PREDICTIONS, denoised, input_scale, output_of
+from multiresnet.tasks.diffusion.task import DiffusionTask
 from multiresnet.tasks.network import Network
-from multiresnet.tasks.parametrisation import PREDICTIONS, denoised, input_scale, output_of
 from multiresnet.tasks.resolutions import coarsen
 from multiresnet.tasks.staged import StagedTraining
 

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from multiresnet.checks import check_choice, check_positive
 from multiresnet.embeddings import Conditioning
+from multiresnet.tasks.base import Task
+from multiresnet.tasks.network import Network, NetworkSize
+from multiresnet.tasks.standardise import Standardise
 from multiresnet.unet import UNet
 
-from .base import Task
 from .collapse import CollapseWatch
-from .network import Network, NetworkSize
-from .standardise import Standardise
+from .metrics import frame_errors, r_mse, relative_l2, relative_squared_error, vrmse
 from .stepping import Stepper, unrolled_loss
-from .surrogate_metrics import frame_errors, r_mse, relative_l2, relative_squared_error, vrmse
 
 __all__ = ["SurrogateTask", "relative_squared_error"]
 
@@ -63,7 +63,8 @@ class SurrogateTask(Task):
             `Network` and for a network with `delta=True`; any other module is used as it is.
         noise: standard deviation of Gaussian noise on the standardised inputs, in training only, so that rollouts meet
             inputs like those of the training (Sanchez-Gonzalez et al., arXiv 2002.09405). The targets have none.
-        mean, std: per channel; None takes them from the data module when training starts. Kept in the checkpoint.
+        mean: per channel; None takes it from the data module when training starts. Kept in the checkpoint.
+        std: per channel; the same.
         deep_supervision: a loss at every resolution of `forward_resolutions`, see `unrolled_loss`.
         lr: highest learning rate.
         weight_decay: of AdamW.

@@ -14,8 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .diffusion import DiffusionTask
 from .samplers import Sampler
+from .task import DiffusionTask
 
 __all__ = ["SamplePictures", "picture_grid", "save_picture"]
 

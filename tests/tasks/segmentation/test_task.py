@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 from multiresnet import MultiResNet
 from multiresnet.spaces import Haar
 from multiresnet.tasks.network import Network
-from multiresnet.tasks.segmentation import SegmentationTask
-from multiresnet.tasks.segmentation_labels import Target
-from multiresnet.tasks.segmentation_losses import SegmentationLoss, resolution_weights
+from multiresnet.tasks.segmentation.labels import Target
+from multiresnet.tasks.segmentation.losses import SegmentationLoss, resolution_weights
+from multiresnet.tasks.segmentation.task import SegmentationTask
 
 
 def discs(count, size=(24, 20), classes=2, ignore=None):

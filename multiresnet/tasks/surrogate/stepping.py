@@ -9,10 +9,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from multiresnet.tasks.resolutions import project_to_outputs
 from multiresnet.unet import UNet
 
-from .resolutions import project_to_outputs
-from .surrogate_metrics import relative_squared_error
+from .metrics import relative_squared_error
 
 __all__ = ["Stepper", "unrolled_loss"]
 

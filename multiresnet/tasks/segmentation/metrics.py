@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import (
     multilabel_confusion_matrix,
 )
 
-from .segmentation_labels import Labels
+from .labels import Labels
 
 __all__ = ["OverlapMetrics"]
 

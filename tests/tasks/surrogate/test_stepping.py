@@ -5,7 +5,7 @@ from torch import nn
 import multiresnet as mrn
 from multiresnet.tasks.resolutions import coarsen
 from multiresnet.tasks.standardise import Standardise
-from multiresnet.tasks.stepping import Stepper, unrolled_loss
+from multiresnet.tasks.surrogate.stepping import Stepper, unrolled_loss
 
 
 class Times(nn.Module):

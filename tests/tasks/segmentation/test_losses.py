@@ -10,8 +10,8 @@ from torch import nn
 
 from multiresnet import MultiResNet
 from multiresnet.tasks.resolutions import coarsen
-from multiresnet.tasks.segmentation_labels import Labels, Target
-from multiresnet.tasks.segmentation_losses import LOSSES, SegmentationLoss, resolution_weights
+from multiresnet.tasks.segmentation.labels import Labels, Target
+from multiresnet.tasks.segmentation.losses import LOSSES, SegmentationLoss, resolution_weights
 
 SIZES = {1: (41,), 2: (9, 7), 3: (5, 4, 3)}
 MODES = {"binary": 1, "multiclass": 3, "multilabel": 3}

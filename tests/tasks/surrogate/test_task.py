@@ -14,7 +14,7 @@ from multiresnet.data.fields.steady import PairDataModule
 from multiresnet.tasks import SurrogateTask
 from multiresnet.tasks.network import Network
 from multiresnet.tasks.staged import StagedTraining
-from multiresnet.tasks.surrogate_metrics import frame_errors, r_mse
+from multiresnet.tasks.surrogate.metrics import frame_errors, r_mse
 
 
 class Affine(nn.Module):

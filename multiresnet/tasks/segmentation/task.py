@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from multiresnet.checks import check_choice
+from multiresnet.tasks.base import Task
+from multiresnet.tasks.network import Network, NetworkSize
+from multiresnet.tasks.resolutions import project_to_outputs
+from multiresnet.tasks.standardise import Standardise
 from multiresnet.tiling import tiled_predict
 from multiresnet.tta import Augmented
 from multiresnet.unet import UNet
 
-from .base import Task
-from .network import Network, NetworkSize
-from .resolutions import project_to_outputs
-from .segmentation_labels import Labels, Mode, Target
-from .segmentation_losses import SegmentationLoss, balanced_weights, parse_loss, resolution_weights
-from .segmentation_metrics import OverlapMetrics
-from .standardise import Standardise
+from .labels import Labels, Mode, Target
+from .losses import SegmentationLoss, balanced_weights, parse_loss, resolution_weights
+from .metrics import OverlapMetrics
 
 __all__ = ["SegmentationTask"]
 

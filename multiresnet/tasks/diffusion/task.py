@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from multiresnet.checks import check_choice, check_positive
 from multiresnet.embeddings import Conditioning
+from multiresnet.tasks.base import Task
+from multiresnet.tasks.network import Network, NetworkSize
+from multiresnet.tasks.resolutions import coarsen, project_to_outputs
 from multiresnet.unet import UNet
 
-from .base import Task
 from .labels import check_labels, check_network, labels_of, network_inputs, network_output
-from .network import Network, NetworkSize
 from .noise import LogNormal, NoiseLevels, Schedule, Steps, as_levels, fixed_noise
 from .parametrisation import PREDICTIONS, Prediction, denoised, input_scale, mixing, shrinkage, snr_weight
-from .resolutions import coarsen, project_to_outputs
 from .samplers import DEFAULT_STEPS, Sampler, draw, evaluating, make_scheduler
 
 __all__ = ["DiffusionTask"]
@@ -29,7 +29,7 @@ class DiffusionTask(Task):
 
     Batches are dicts {"image": (B, C, *space), "label": (B,) int64 where there are classes}; data modules say `channels`,
     `spatial_dims`, `boundary`, `size` and `classes`. Noisy images are x = x0 + sigma eps; see
-    `multiresnet.tasks.parametrisation` for the predictions. The validation loss uses the same noise in every epoch.
+    `multiresnet.tasks.diffusion.parametrisation` for the predictions. The validation loss uses the same noise in every epoch.
 
     Weights averaged by Lightning's `EMAWeightAveraging`, or by `MovingAverage`, are those that validation uses, checkpoints
     hold, and the task has after training.
@@ -250,7 +250,8 @@ class DiffusionTask(Task):
         Args:
             n: how many.
             size: of an image, (C, *space); `None` is that of the data.
-            sampler: a name (`multiresnet.tasks.samplers.make_scheduler`), or any scheduler of diffusers for a diffusion process.
+            sampler: a name (`multiresnet.tasks.diffusion.samplers.make_scheduler`), or any scheduler of diffusers for a
+                diffusion process.
             steps: `None` takes 1000 for `"ddpm"`, 18 for `"edm-heun"`, 40 for `"edm-euler"`, 20 for the others.
             label: class of all images, or of each; `None` for none.
             guidance: 1 for none; larger values are more typical of the class and less varied.

@@ -1,0 +1,1 @@
+"""Denoising and sampling: the task, noise levels, parametrisations, samplers, quality."""

@@ -1,0 +1,1 @@
+"""Classes of pixels and voxels: the task, its labels, losses and metrics."""

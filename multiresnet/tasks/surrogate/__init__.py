@@ -1,0 +1,1 @@
+"""The next frames of a trajectory: the task, its stepping, errors and spectra."""
