@@ -122,8 +122,8 @@ def job(task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def time_to(curve: list[tuple[float, float]], target: float) -> float:
-    """When the error falls below `target` and stays there, linear between the points; NaN if it never does.
+def time_to(curve: list[tuple[float, float]], target: float) -> float | None:
+    """When the error falls below `target` and stays there, linear between the points; None if it never does.
 
     >>> time_to([(1.0, 3.0), (2.0, 1.0)], 2.0)
     1.5
@@ -133,7 +133,7 @@ def time_to(curve: list[tuple[float, float]], target: float) -> float:
             break
         if e0 > target:
             return t0 + (t1 - t0) * (e0 - target) / (e0 - e1)
-    return float("nan")
+    return None
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -142,9 +142,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for row in raw:
         row |= {f"seconds_to_{target:g}": time_to(row["curve"], target) for target in TARGETS}
     times = [f"seconds_to_{target:g}" for target in TARGETS]
-    rows = mean_and_sd(raw, "variant", ("one_step", "rollout", "steps", *times))
+    rows = mean_and_sd(raw, "variant", ("one_step", "rollout", "steps"))
     for row in rows:
         row.pop("curve")
+        for name in times:
+            values = [r[name] for r in raw if r["variant"] == row["variant"]]
+            row[name] = (
+                None if None in values else sum(values) / len(values)
+            )  # where one never arrived there is no mean
     columns = [
         ["variant", "training", "s"],
         ["one_step", "one step, relative L2", ".4f"],
@@ -161,6 +166,6 @@ def table(result: dict[str, Any]) -> Table:
     view = Table("training", "one step", "10-step rollout", *(f"s to {target:g}" for target in TARGETS), "steps")
     for r in result["rows"]:
         errors = [f"{r['one_step']:.4f} ± {r['one_step_sd']:.4f}", f"{r['rollout']:.3f} ± {r['rollout_sd']:.3f}"]
-        times = [f"{r[f'seconds_to_{target:g}']:.0f}" for target in TARGETS]
+        times = ["–" if r[f"seconds_to_{t:g}"] is None else f"{r[f'seconds_to_{t:g}']:.0f}" for t in TARGETS]
         view.add_row(r["variant"], *errors, *times, f"{r['steps']:.0f}")
     return view

@@ -14,7 +14,14 @@ __all__ = ["Progress"]
 
 def Progress() -> Callback:
     """Rich's bar where there is a terminal; in a log file, which a bar would fill, one line for each validation."""
-    return RichProgressBar() if sys.stdout.isatty() else _Lines()
+    return _Bar() if sys.stdout.isatty() else _Lines()
+
+
+class _Bar(RichProgressBar):
+    """Without the number of the logger's folder."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 class _Lines(ProgressBar):

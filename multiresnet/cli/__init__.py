@@ -7,6 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from multiresnet import __version__
+from multiresnet.checks import closest
+
 __all__ = ["main"]
 
 _COMMANDS = {  # name: (module with a function `run(argv)`, what it does)
@@ -23,10 +26,11 @@ _HELP = """usage: multiresnet COMMAND ...
 
 {commands}
 
-  multiresnet fit --config segmentation.yaml --data.root my_folder     shipped: {configs}
+  multiresnet fit --config segmentation.yaml --data.root my_folder
   multiresnet predict runs/segmentation --data.root new_images
   multiresnet COMMAND --help
-"""
+
+configurations that are shipped: {configs}"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,15 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else ""
-    if command not in _COMMANDS:
+    if command in ("", "-h", "--help"):
         from .configs import SHIPPED
 
         lines = "\n".join(f"  {name:<10}{text}" for name, (_, text) in _COMMANDS.items())
-        text = _HELP.format(commands=lines, configs=", ".join(SHIPPED))
-        if command in ("-h", "--help"):
-            print(text)
-            return 0
-        print(text, f"unknown command {command!r}" if command else "give a command", file=sys.stderr)
+        print(_HELP.format(commands=lines, configs=", ".join(SHIPPED)), file=sys.stdout if command else sys.stderr)
+        return 0 if command else 2
+    if command == "--version":
+        print(__version__)
+        return 0
+    if command not in _COMMANDS:
+        print(
+            f"multiresnet: no command {command!r}{closest(command, _COMMANDS)}; see multiresnet --help", file=sys.stderr
+        )
         return 2
     try:
         module = importlib.import_module(f"{__name__}.{_COMMANDS[command][0]}")  # only what the command needs is loaded

@@ -32,6 +32,8 @@ _NOTES = (
     "You're using the WeightAveraging callback with a model that overrides",  # ours does not shard
     "You're using the WeightAveraging callback, but loading a checkpoint outside",  # the weights there are the averages
     "`isinstance.treespec, LeafSpec.` is deprecated",
+    "By default only one JsonargparseDeprecationWarning",
+    "(``instantiate_classes``|skip_none parameter) was deprecated",  # Lightning itself calls them
 )
 
 # Lines of the parser's errors that say what it tried and not what is wrong.

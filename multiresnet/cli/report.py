@@ -55,9 +55,9 @@ class Report(Callback):
             where = f"{trainer.precision} on {processes}{trainer.strategy.root_device.type}, in {self.folder}"
             print(f"training: {', or '.join(limits) or 'until stopped'}, {where}", flush=True)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What came out, and what to type next."""
-        if not trainer.is_global_zero:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """What came out, and what to type next; here, as the progress bar has gone."""
+        if stage != "fit" or not trainer.is_global_zero:
             return
         if not self.trained:
             print(

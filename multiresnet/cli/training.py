@@ -116,7 +116,7 @@ class TrainingCLI(LightningCLI):
         saved = checkpoints(self.out / CHECKPOINTS, every_n_steps=every, monitor=metric, mode=mode)
         saved = saved if given["enable_checkpointing"] is not False else []
         report = Report(self.out, adapt_logging=given["log_every_n_steps"] is None)
-        return [*saved, LearningCurves(self.out), ContactSheet(self.out), report, *progress]
+        return [*saved, LearningCurves(self.out), ContactSheet(self.out), *progress, report]
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Let Ctrl-C and SIGTERM be what they are: Lightning exits with status 1 and 0, and hears no further Ctrl-C."""
@@ -135,20 +135,19 @@ class TrainingCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Go on from the newest whole checkpoint of the run folder, if the settings are those of the run."""
+        checkpoint = newest_whole_checkpoint(self.out / CHECKPOINTS)
+        if self.config_init["fit"].get("ckpt_path") is None and checkpoint is not None:
+            now = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
+            changed = differences(yaml.safe_load((self.out / CONFIG).read_text()), now)
+            if changed:
+                raise ValueError(
+                    f"{str(self.out)!r} holds a run with other settings; choose another folder with --out, or remove it. "
+                    f"Differences (there / here): {'; '.join(changed)}"
+                )
+            self.config_init["fit"]["ckpt_path"] = str(checkpoint)
+            rank_zero_print(f"going on from {checkpoint}")
         if type(self.datamodule).__module__.startswith("multiresnet."):
             self.datamodule.setup("fit")  # ours does it once; what is wrong is found before there is a run folder
-        checkpoint = newest_whole_checkpoint(self.out / CHECKPOINTS)
-        if self.config_init["fit"].get("ckpt_path") is not None or checkpoint is None:
-            return
-        now = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
-        changed = differences(yaml.safe_load((self.out / CONFIG).read_text()), now)
-        if changed:
-            raise ValueError(
-                f"{str(self.out)!r} holds a run with other settings; choose another folder with --out, or remove it. "
-                f"Differences (there / here): {'; '.join(changed)}"
-            )
-        self.config_init["fit"]["ckpt_path"] = str(checkpoint)
-        rank_zero_print(f"going on from {checkpoint}")
 
     def before_validate(self) -> None:
         """Take weights and facts from the best checkpoint, or the one given."""
@@ -163,10 +162,11 @@ class TrainingCLI(LightningCLI):
         self._restore("predict", return_predictions=False)
 
     def _restore(self, command: str, **settings: Any) -> None:
-        for part, method in ((self.model, f"{command}_step"), (self.datamodule, f"{command}_dataloader")):
-            if not is_overridden(method, part):
-                hint = "; `multiresnet sample RUN` draws images" if hasattr(self.model, "sample") else ""
-                raise ValueError(f"{type(part).__name__} has no {method}: there is nothing to {command}{hint}")
+        if command != "validate":  # which a task cannot be without
+            for part, method in ((self.model, f"{command}_step"), (self.datamodule, f"{command}_dataloader")):
+                if not is_overridden(method, part):
+                    hint = "; `multiresnet sample RUN` draws images" if hasattr(self.model, "sample") else ""
+                    raise ValueError(f"{type(part).__name__} has no {method}: there is nothing to {command}{hint}")
         path = checkpoint_to_use(Path(self.config_init[command].get("ckpt_path") or self.out))
         # the facts come first: the data at hand may lack what the training data had (masks, statistics)
         self.model.on_load_checkpoint(torch.load(path, map_location="cpu", weights_only=True))

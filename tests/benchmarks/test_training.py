@@ -4,18 +4,23 @@ import json
 
 import pytest
 import torch
-from multiresnet_bench import cli, train
+from multiresnet_bench import cli, schemes, train
 
 
 @pytest.mark.parametrize(
-    ("command", "variant", "key"), [("pde", "multiresnet", "one_step"), ("segmentation", "one sweep", "bce")]
+    ("command", "variant", "other", "key"),
+    [
+        ("pde", "multiresnet", "residual u-net", "one_step"),
+        ("segmentation", "one sweep", "residual u-net", "bce"),
+        ("schemes", "one step, then unrolled 2", "staged", "rollout"),
+    ],
 )
-def test_a_quick_run_gives_a_row_for_each_variant(command, variant, key, tmp_path, capsys):
+def test_a_quick_run_gives_a_row_for_each_variant(command, variant, other, key, tmp_path, capsys):
     out = tmp_path / f"{command}.json"
-    arguments = [command, "--quick", "--seeds", "1", "--jobs", "1", "--variants", variant, "residual u-net"]
+    arguments = [command, "--quick", "--seeds", "1", "--jobs", "1", "--variants", variant, other]
     assert cli.main([*arguments, "--out", str(out)]) == 0
     rows = json.loads(out.read_text())["rows"]
-    assert [row["variant"] for row in rows] == [variant, "residual u-net"]
+    assert [row["variant"] for row in rows] == [variant, other]
     assert all(0 < row[key] < 10 and row["steps"] >= 1 for row in rows)
     assert variant in capsys.readouterr().out
     assert cli.main([command, "--quick", "--variants", "resnet"]) == 2
@@ -55,3 +60,10 @@ def test_mean_and_standard_deviation_over_seeds():
     rows = [{"variant": "a", "seed": i, "error": e, "size": 7} for i, e in enumerate((1.0, 3.0))]
     (row,) = train.mean_and_sd(rows, "variant", ("error",))
     assert row == {"variant": "a", "size": 7, "seeds": 2, "error": 2.0, "error_sd": pytest.approx(2**0.5)}
+
+
+def test_time_to_a_target_counts_from_when_the_error_stays_below():
+    curve = [(1.0, 3.0), (2.0, 1.0), (3.0, 2.5), (4.0, 1.5), (5.0, 0.5)]
+    assert schemes.time_to(curve, 2.0) == 3.5
+    assert schemes.time_to(curve, 0.75) == 4.75
+    assert schemes.time_to(curve, 0.1) is None

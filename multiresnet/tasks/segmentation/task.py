@@ -40,6 +40,7 @@ class SegmentationTask(Task):
         deep_supervision: mean loss over all resolutions of `forward_resolutions`, each against the mask projected to its
             grid, with `resolution_weights`. For our networks.
         tile: side of the tiles in which whole images are evaluated, see `multiresnet.tiled_predict`; `None`: in one pass.
+        halo: what a tile sees beyond itself; `None` is what the network says, other networks than ours need a number.
             With group norm the two are close, not equal.
         augment_at_test: average probabilities over flips: of all axes, or of those listed, such as `[-1]` for left-right.
         ignore_background: leave class 0 of a multiclass segmentation out of the mean metrics.
@@ -79,6 +80,7 @@ class SegmentationTask(Task):
         class_weights: list[float] | Literal["balanced"] | None = None,
         deep_supervision: bool = False,
         tile: int | list[int] | None = None,
+        halo: int | list[int] | None = None,
         augment_at_test: bool | list[int] = False,
         ignore_background: bool = False,
         lr: float = 2e-3,
@@ -102,7 +104,8 @@ class SegmentationTask(Task):
                 "of multiresnet"
             )
         self.loss, self.class_weights, self.deep_supervision = loss, class_weights, deep_supervision
-        self.tile, self.augment_at_test, self.ignore_background = tile, augment_at_test, ignore_background
+        self.tile, self.halo = tile, halo
+        self.augment_at_test, self.ignore_background = augment_at_test, ignore_background
         self.mode, self.classes, self.ignore_index = mode, classes, ignore_index
         self.standardise = Standardise(axis=1)
         if (mode == "binary" or classes is not None) and class_weights != "balanced":
@@ -189,7 +192,7 @@ class SegmentationTask(Task):
         if self.augment_at_test is not False:
             flips = self.augment_at_test
             net = Augmented(net, flips=flips, activation=lambda y: self.labels.probability(y.float()))
-        y: Tensor = net(x) if self.tile is None else tiled_predict(net, x, tile=self.tile)
+        y: Tensor = net(x) if self.tile is None else tiled_predict(net, x, tile=self.tile, halo=self.halo)
         return self.labels.logits(y) if net is not self.model else y.float()
 
     # ---- training --------------------------------------------------------------------------------------

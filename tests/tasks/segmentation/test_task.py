@@ -324,3 +324,14 @@ def test_arguments_are_stronger_than_the_data():
     )
     assert (facts["mode"], facts["classes"], facts["ignore_index"]) == ("multiclass", 3, 2)
     assert facts["class_weights"] == pytest.approx([8 / 3, 8 / 9, 2 / 3])
+
+
+def test_another_network_is_tiled_with_the_halo_given():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+    image = torch.rand(1, 1, 45, 37)
+    with torch.no_grad():
+        whole = SegmentationTask(net, mode="binary", classes=1).whole_logits(image)
+        tiled = SegmentationTask(net, mode="binary", classes=1, tile=16, halo=2).whole_logits(image)
+        torch.testing.assert_close(whole, tiled)
+        with pytest.raises(ValueError, match="halo"):
+            SegmentationTask(net, mode="binary", classes=1, tile=16).whole_logits(image)
