@@ -75,7 +75,7 @@ def readable(text: str) -> str:
         >>> readable('Parser key "data":\n  Parser key "crop":\n  - Expected a <class \'int\'>. Got value: big')
         'data.crop: Expected a int. Got value: big'
     """
-    if "arguments are required" in text or text.startswith("Unexpected config"):
+    if re.search("arguments are required|is required but not provided|^Unexpected config", text):
         return f"say what to train on what: --config {' or '.join(SHIPPED)}, or a file of your own"
     unknown = re.search(r"given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", text)
     if unknown:
