@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .figures import save_figure
+from .figures import Sparingly, save_figure
 
 __all__ = ["Example", "ContactSheet", "draw_contact_sheet", "examples"]
 
@@ -44,6 +44,7 @@ class ContactSheet(Callback):
     def __init__(self, folder: str | Path, *, count: int = 6) -> None:
         self.path, self.count = Path(folder) / "examples.png", count
         self._batches: list[dict[str, Any]] = []
+        self._drawing = Sparingly()
 
     def on_validation_batch_end(
         self,
@@ -69,7 +70,15 @@ class ContactSheet(Callback):
         few = [{key: value[:each] for key, value in batch.items()} for batch in batches]
         rows = [row for i, batch in enumerate(few) for row in examples(batch, pl_module.predict_step(batch, i))]
         if rows:
-            draw_contact_sheet(self.path, rows[: self.count])
+            self._drawing(lambda: draw_contact_sheet(self.path, rows[: self.count]))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw what was put off."""
+        self._drawing.finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Draw what was put off."""
+        self._drawing.finish()
 
 
 def examples(batch: dict[str, Any], output: Any) -> list[Example]:

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .figures import save_figure
+from .figures import Sparingly, save_figure
 
 __all__ = ["LearningCurves", "draw_curves"]
 
@@ -29,6 +29,7 @@ class LearningCurves(Callback):
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / "curves.png"
         self.curves: Curves = {}
+        self._drawing = Sparingly()
         self._sums: dict[str, list[Tensor]] = {}  # of what each training batch logged, and how many did
 
     def on_train_batch_end(
@@ -50,7 +51,15 @@ class LearningCurves(Callback):
             points = self.curves.setdefault(name, [])
             if not points or points[-1][0] < trainer.global_step:
                 points.append((trainer.global_step, float(value)))
-        draw_curves(self.path, self.curves)
+        self._drawing(lambda: draw_curves(self.path, self.curves))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw what was put off."""
+        self._drawing.finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Draw what was put off."""
+        self._drawing.finish()
 
     def state_dict(self) -> dict[str, Any]:
         """The curves."""

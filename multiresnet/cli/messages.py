@@ -84,7 +84,7 @@ def readable(text: str) -> str:
         return f"{name} has no option {unknown[2]!r}{closest(unknown[2], known)}"
     if "in DataLoader worker process" in text:  # the message is the end of a traceback
         return re.split(r"^\w+(?:Error|Exception): ", text, flags=re.MULTILINE)[-1].strip()
-    if top := re.match(r"unrecognized arguments: --(\w+)\.", text):
+    if top := re.match(r"[Uu]nrecognized arguments: --(\w+)\.", text):
         return f"{text}{closest(top[1], ('data', 'model', 'trainer'))}"
     if not _TRIED.match(text) and not text.startswith("Problems parsing"):
         return text

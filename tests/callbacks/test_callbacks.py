@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from multiresnet.callbacks import ContactSheet, LearningCurves, PredictionWriter, Progress
 from multiresnet.callbacks.contact_sheet import Example, draw_contact_sheet, examples
+from multiresnet.callbacks.figures import Sparingly
 from multiresnet.callbacks.predictions import write_mask
 
 
@@ -159,3 +160,24 @@ def test_progress_off_a_terminal_is_a_line_for_each_validation(tmp_path, capsys)
     trainer([Progress()], tmp_path, max_epochs=2, enable_progress_bar=True).fit(Toy(), batches(), batches())
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert len(lines) == 2 and "step 4" in lines[1]
+
+
+def test_pictures_are_drawn_sparingly_and_the_last_one_always(monkeypatch):
+    now, drawn = [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    drawing = Sparingly()
+
+    def draw(number):
+        def work():
+            now[0] += 1.0
+            drawn.append(number)
+
+        return work
+
+    for number, moment in enumerate((0.0, 2.0, 9.5, 10.5, 11.6)):
+        now[0] = moment
+        drawing(draw(number))
+    assert drawn == [0, 3]
+    drawing.finish()
+    drawing.finish()
+    assert drawn == [0, 3, 4]
