@@ -483,3 +483,20 @@ def test_a_steady_problem_has_other_fields_out():
 def test_data_with_another_number_of_frames_are_refused():
     with pytest.raises(ValueError, match="gives 2 input frames, the task takes 1"):
         built(SurrogateTask(small()), TrajectoryDataModule(shifting(), input_steps=2))
+
+
+def test_unrolling_begins_in_the_middle_of_the_training():
+    class Counting(nn.Conv1d):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += self.training
+            return super().forward(x)
+
+    model = Counting(1, 1, 3, padding=1, padding_mode="circular")
+    data = TrajectoryDataModule(shifting(), boundary="periodic", unroll_steps=3)
+    task = SurrogateTask(model, training="unrolled", unroll_steps=3, unroll_from=0.5)
+    trainer(max_steps=10, max_epochs=-1, limit_val_batches=0).fit(task, data)
+    assert model.calls == 5 * 1 + 5 * 3
+    with pytest.raises(ValueError, match="0 <= unroll_from < 1, got 1.0"):
+        SurrogateTask(model, unroll_from=1.0)
