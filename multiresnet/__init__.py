@@ -7,6 +7,7 @@ from multiresnet.budget import count_macs as count_macs
 from multiresnet.budget import count_parameters as count_parameters
 from multiresnet.budget import count_saved_bytes as count_saved_bytes
 from multiresnet.budget import match_budget as match_budget
+from multiresnet.context import Context as Context
 from multiresnet.models import PRESETS as PRESETS
 from multiresnet.models import MultiResNet as MultiResNet
 from multiresnet.models import ResidualUNet as ResidualUNet
@@ -20,3 +21,15 @@ from multiresnet.tta import Augmented as Augmented
 from multiresnet.unet import UNet as UNet
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """The diffusers models and the class that loads them; imports diffusers on first use.
+
+    A saved pipeline names the package of a foreign model, and diffusers looks there for the class and for `ModelMixin`.
+    """
+    if name in ("MultiResNet2DModel", "MultiResNet2DConditionModel", "ModelMixin"):
+        import multiresnet.integrations.diffusers as adapter
+
+        return getattr(adapter, name)
+    raise AttributeError(f"module 'multiresnet' has no attribute {name!r}")

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from multiresnet.blocks import Activation, AddMerge, BlockName, ConcatMerge, Head, Level, MergeName, Norm
+from multiresnet.blocks import AddMerge, BlockName, ConcatMerge, Head, Level, MergeName
 from multiresnet.checks import check_choice, check_positive
 from multiresnet.encoders import LearnedEncoder, Pyramid
+from multiresnet.layers import Activation, Norm
 from multiresnet.spaces.base import Space
 from multiresnet.unet import DecoderLevel, Restrict, StrictLevel, Sweep
 

@@ -1,93 +1,25 @@
-"""What a level computes: residual, attention and transformer blocks, merges of a coarse state with a skip, output heads."""
+"""What a level computes: its blocks, the merge of a coarse state with a skip, the output head."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from multiresnet.attention import CrossAttention, Perceptron, SelfAttention
 from multiresnet.checks import check_choice, check_positive
+from multiresnet.context import Emb
+from multiresnet.layers import Activation, FiLM, Norm, make_activation, make_norm, zero_init
 from multiresnet.spaces.base import Space
 
-NormName = Literal["group", "batch", "instance", "layer"]
-Norm: TypeAlias = NormName | Callable[[int], nn.Module] | None
-Activation: TypeAlias = str | Callable[..., object]
-BlockName = Literal["residual", "attention", "transformer"]
+BlockName = Literal["residual", "attention", "transformer", "cross"]
 MergeName = Literal["add", "concat", "strict"]
 
-BLOCKS = ("residual", "attention", "transformer")
-_BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-
-
-class Function(nn.Module):
-    """A plain function such as `torch.nn.functional.gelu` as a module."""
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.function(x))
-
-
-def make_activation(activation: Activation) -> nn.Module:
-    """Module of an activation: a class (`nn.GELU`), its name (`"GELU"`), or a function of a tensor (`F.gelu`)."""
-    if isinstance(activation, str):
-        names = [name for name in nn.modules.activation.__all__ if name != "MultiheadAttention"]
-        check_choice("activation", activation, names)
-        activation = getattr(nn, activation)
-    if isinstance(activation, type) and issubclass(activation, nn.Module):
-        return activation()
-    if not callable(activation):
-        raise TypeError(f"activation must be a callable, a torch.nn class or its name; got {activation!r}")
-    return activation if isinstance(activation, nn.Module) else Function(activation)
-
-
-class GroupNorm(nn.GroupNorm):
-    """Torch's, also where a group is one single value; torch refuses that, here the result is the bias."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
-
-
-def make_norm(norm: Norm, channels: int, spatial_dims: int) -> nn.Module:
-    """Normalisation over (N, channels, *spatial). All but `"batch"` work on a batch of 1 with a single cell.
-
-    `"group"` takes 4 groups, or the largest smaller number that divides the channels; `"layer"` is one group,
-    `"instance"` one group for each channel.
-    """
-    if norm is None:
-        return nn.Identity()
-    if not isinstance(norm, str):
-        return norm(channels)
-    check_choice("norm", norm, ("group", "batch", "instance", "layer"))
-    if norm == "batch":
-        return _BATCH_NORM[spatial_dims](channels)
-    groups = {"group": math.gcd(4, channels), "layer": 1, "instance": channels}[norm]
-    return GroupNorm(groups, channels)
-
-
-class FiLM(nn.Module):
-    """Scale and shift of every channel by a linear map of `emb`; the identity at the start and without `emb`."""
-
-    def __init__(self, channels: int, emb_channels: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(emb_channels, 2 * channels) if emb_channels else None
-        if self.linear is not None:
-            nn.init.zeros_(self.linear.weight)
-            nn.init.zeros_(self.linear.bias)
-
-    def forward(self, h: Tensor, emb: Tensor | None) -> Tensor:
-        if self.linear is None or emb is None:
-            return h
-        both: Tensor = self.linear(emb)
-        scale, shift = both[(..., *(None,) * (h.ndim - 2))].chunk(2, 1)  # (N, C, 1, ..., 1) each
-        return h * (1 + scale) + shift
+BLOCKS = ("residual", "attention", "transformer", "cross")
 
 
 class ResidualBlock(nn.Module):
@@ -103,53 +35,10 @@ class ResidualBlock(nn.Module):
         self.activation = make_activation(activation)
         zero_init(self.conv2)
 
-    def forward(self, h: Tensor, emb: Tensor | None = None) -> Tensor:
+    def forward(self, h: Tensor, emb: Emb | None = None) -> Tensor:
         r = self.conv1(self.activation(self.norm1(h)))
         r = self.conv2(self.activation(self.film(self.norm2(r), emb)))
         return h + cast(Tensor, r)
-
-
-class SelfAttention(nn.Module):
-    """`h + W_o softmax(q k^T / sqrt(c)) v` over all cells, heads of about 32 channels, W_o zero at the start.
-
-    Memory and time are quadratic in the number of cells: meant for the coarse levels.
-    """
-
-    radius: int | None = None  # sees everything
-
-    def __init__(self, space: Space, channels: int, norm: Norm, emb_channels: int) -> None:
-        super().__init__()
-        self.heads = max(n for n in range(1, max(channels // 32, 1) + 1) if channels % n == 0)
-        self.norm = make_norm(norm or "layer", channels, space.spatial_dims)  # logits need a bounded scale
-        self.film = FiLM(channels, emb_channels)
-        self.qkv = space.conv(channels, 3 * channels, 1)
-        self.out = space.conv(channels, channels, 1)
-        zero_init(self.out)
-
-    def forward(self, h: Tensor, emb: Tensor | None = None) -> Tensor:
-        qkv = self.qkv(self.film(self.norm(h), emb)).flatten(2)  # (N, 3 C, cells)
-        q, k, v = qkv.unflatten(1, (3, self.heads, -1)).transpose(3, 4).unbind(1)  # each (N, heads, cells, C / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(2, 3)
-        return h + cast(Tensor, self.out(mixed.reshape(h.shape)))
-
-
-class Perceptron(nn.Module):
-    """`h + W2 act(FiLM(W1 norm(h)))` in every cell, four times as wide inside, W2 zero at the start."""
-
-    radius: int | None = 0
-
-    def __init__(self, space: Space, channels: int, norm: Norm, activation: Activation, emb_channels: int) -> None:
-        super().__init__()
-        self.norm = make_norm(norm or "layer", channels, space.spatial_dims)
-        self.conv1 = space.conv(channels, 4 * channels, 1)
-        self.film = FiLM(4 * channels, emb_channels)
-        self.activation = make_activation(activation)
-        self.conv2 = space.conv(4 * channels, channels, 1)
-        zero_init(self.conv2)
-
-    def forward(self, h: Tensor, emb: Tensor | None = None) -> Tensor:
-        r = self.activation(self.film(self.conv1(self.norm(h)), emb))
-        return h + cast(Tensor, self.conv2(r))
 
 
 @dataclass(frozen=True)
@@ -159,8 +48,8 @@ class Level:
     Args:
         channels: width, preferably a multiple of 16 (odd widths run at half the speed).
         num_blocks: blocks in a row, >= 0.
-        block: `"residual"`; `"attention"`, a residual block followed by self-attention; or `"transformer"`,
-            self-attention followed by a perceptron.
+        block: `"residual"`; `"attention"`, a residual block followed by self-attention; `"transformer"`, self-attention
+            followed by a perceptron; or `"cross"`, as `"attention"`, then attention to the tokens of a `Context`.
     """
 
     channels: int
@@ -183,6 +72,8 @@ class Level:
                 blocks += [SelfAttention(space, self.channels, norm, emb_channels)]
             if self.block == "transformer":
                 blocks += [Perceptron(space, self.channels, norm, activation, emb_channels)]
+            if self.block == "cross":
+                blocks += [CrossAttention(space, self.channels, norm, emb_channels)]
         return nn.ModuleList(blocks)
 
 
@@ -275,9 +166,3 @@ def total_radius(modules: nn.Module) -> int | None:
     """Cells on each side that an output cell of blocks in a row sees of their input; `None` for all."""
     radii = [module.radius for module in modules.modules() if hasattr(module, "radius")]
     return None if None in radii else sum(cast(list[int], radii))
-
-
-def zero_init(module: nn.Module) -> None:
-    """Set all parameters of `module` to zero, so that a residual branch that ends with it starts as nothing."""
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)

@@ -15,6 +15,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def tracing() -> bool:
+    """Whether `torch.jit.trace` records: sizes are then tensors, and autograd functions cannot be recorded."""
+    return bool(torch._C._get_tracing_state() is not None)
+
+
 def explain_typos(function: Callable[P, R]) -> Callable[P, R]:
     """Let an unknown keyword argument raise a `TypeError` that names the closest known one."""
     known = list(inspect.signature(function).parameters)
@@ -52,8 +57,8 @@ def check_positive(**values: int) -> None:
 
 def check_input(x: Tensor, *, in_channels: int, spatial_dims: int, dtype: torch.dtype | None) -> None:
     """Raise unless `x` is a floating (N, in_channels, *spatial) tensor of the model's type (any type under autocast)."""
-    if isinstance(cast(object, x), torch.fx.Proxy):  # symbolic tracing has no shapes to check
-        return
+    if isinstance(cast(object, x), torch.fx.Proxy) or tracing():
+        return  # no shapes to check
     if not isinstance(cast(object, x), Tensor):
         raise TypeError(f"expected a torch.Tensor, got {type(x).__name__}; use torch.from_numpy(x) for a numpy array")
     wanted = f"(N, {in_channels}, {', '.join('DHW'[-spatial_dims:])})"
@@ -76,19 +81,3 @@ def check_input(x: Tensor, *, in_channels: int, spatial_dims: int, dtype: torch.
             f"the input is {x.dtype}, the model's weights are {dtype}; "
             f"convert one of them: x.to({dtype}) or model.to({x.dtype})"
         )
-
-
-def check_emb(emb: Tensor | None, *, emb_channels: int, batch: int) -> None:
-    """Raise `ValueError` unless `emb` is (N, emb_channels), or absent from a model built without conditioning."""
-    if emb is None and emb_channels:
-        raise ValueError(
-            f"the model was built with emb_channels={emb_channels}: call model(x, emb), emb of shape (N, {emb_channels})"
-        )
-    if emb is None:
-        return
-    if not emb_channels:
-        raise ValueError(
-            "got emb, but the model was built without conditioning; build it with emb_channels=emb.shape[1]"
-        )
-    if emb.ndim != 2 or emb.shape[1] != emb_channels or emb.shape[0] != batch:
-        raise ValueError(f"expected emb of shape (N, emb_channels) = ({batch}, {emb_channels}), got {tuple(emb.shape)}")

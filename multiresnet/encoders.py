@@ -9,7 +9,9 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from multiresnet.blocks import Activation, Level, Norm, patches, total_radius
+from multiresnet.blocks import Level, patches, total_radius
+from multiresnet.context import Emb
+from multiresnet.layers import Activation, Norm
 from multiresnet.spaces.base import Space
 
 SkipName = Literal["approximation", "detail", "packet", "scattering"]
@@ -60,7 +62,7 @@ class Pyramid(nn.Module):
             count += sum(self.space.detail_bands(k) for k in range(level - self.base))
         return self.in_channels * count
 
-    def forward(self, x: Tensor, emb: Tensor | None = None, *, levels: int) -> list[Tensor]:
+    def forward(self, x: Tensor, emb: Emb | None = None, *, levels: int) -> list[Tensor]:
         """Skips of the `levels` coarsest levels, coarsest first, for an `x` at the resolution that they predict.
 
         Coefficients that a coarse `x` has no longer are those of the same function on the finer grid: zero.
@@ -131,7 +133,7 @@ class LearnedEncoder(nn.Module):
         """Channels of the skip at `level`."""
         return self.widths[level]
 
-    def forward(self, x: Tensor, emb: Tensor | None = None, *, levels: int) -> list[Tensor]:
+    def forward(self, x: Tensor, emb: Emb | None = None, *, levels: int) -> list[Tensor]:
         """Skips of the `levels` coarsest levels, coarsest first, for an `x` at the resolution that they predict."""
         x = embed_down(self.space, x, self.depth - levels + 1 - self.patch_levels, 0)
         h = cast(Tensor, self.stem(patches(self.space, x, 0, self.patch_levels)))

@@ -9,9 +9,10 @@ from torch import nn
 
 from multiresnet import paper
 from multiresnet.assembly import Blocks, check_delta, check_widths, decoder_parts, make_levels
-from multiresnet.blocks import Activation, BlockName, MergeName, Norm
+from multiresnet.blocks import BlockName, MergeName
 from multiresnet.checks import check_choice, check_positive, explain_typos
 from multiresnet.encoders import SKIPS, LearnedEncoder, Pyramid, SkipName
+from multiresnet.layers import Activation, Norm
 from multiresnet.spaces import Haar
 from multiresnet.spaces.base import Space
 from multiresnet.unet import UNet
@@ -52,8 +53,8 @@ class MultiResNet(UNet):
             time and memory and is as accurate for narrow networks (widths up to 96, learning rates up to 3e-3, with
             warm-up); wider ones do not train without a norm.
         activation: a `torch.nn` class, its name, or a function of a tensor.
-        block: `"residual"`, `"attention"` or `"transformer"`; one for all levels or one for each.
-        emb_channels: length of the conditioning vector `emb`, 0 for none.
+        block: `"residual"`, `"attention"`, `"transformer"` or `"cross"` (`multiresnet.Level`); one for all levels or one for each.
+        emb_channels: length of the conditioning vector `emb`, 0 for none; with `"cross"` blocks `emb` is a `Context`.
         delta: predict the change: add the last `out_channels` channels of the input to the output.
 
     Shape:

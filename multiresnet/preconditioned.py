@@ -7,7 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from multiresnet.blocks import Head, zero_init
+from multiresnet.blocks import Head
+from multiresnet.layers import zero_init
 from multiresnet.unet import UNet
 
 

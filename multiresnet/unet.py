@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from multiresnet import pretrained
-from multiresnet.blocks import AddMerge, ConcatMerge, Head, total_radius, zero_init
-from multiresnet.checks import check_emb, check_input
+from multiresnet.attention import CrossAttention
+from multiresnet.blocks import AddMerge, ConcatMerge, Head, total_radius
+from multiresnet.checks import check_input
+from multiresnet.context import Emb, check_emb
 from multiresnet.encoders import LearnedEncoder, Pyramid
+from multiresnet.layers import zero_init
 from multiresnet.spaces.base import Space
 
 
@@ -30,7 +33,7 @@ class DecoderLevel(nn.Module):
         super().__init__()
         self.merge, self.blocks = merge, blocks
 
-    def forward(self, w: Tensor | None, skip: Tensor, emb: Tensor | None = None) -> Tensor:
+    def forward(self, w: Tensor | None, skip: Tensor, emb: Emb | None = None) -> Tensor:
         h = self.merge(w, skip)
         for block in self.blocks:
             h = block(h, emb)
@@ -51,7 +54,7 @@ class StrictLevel(nn.Module):
         if not coarsest:
             zero_init(head.conv)
 
-    def forward(self, w: Tensor | None, skip: Tensor, emb: Tensor | None = None) -> Tensor:
+    def forward(self, w: Tensor | None, skip: Tensor, emb: Emb | None = None) -> Tensor:
         h = self.merge(w, skip)
         for block in self.blocks:
             h = block(h, emb)
@@ -99,7 +102,7 @@ class Sweep(nn.Module):
         self.levels = nn.ModuleList(levels)
         self.checkpointing = False
 
-    def forward(self, skips: Sequence[Tensor], emb: Tensor | None = None) -> list[Tensor]:
+    def forward(self, skips: Sequence[Tensor], emb: Emb | None = None) -> list[Tensor]:
         states: list[Tensor] = []
         w: Tensor | None = None
         for level, skip in zip(self.levels, skips):
@@ -146,10 +149,11 @@ class UNet(nn.Module):
         self.in_channels, self.out_channels, self.emb_channels = encoder.in_channels, out_channels, emb_channels
         self.delta, self.depth, self.patch_levels = delta, encoder.depth, encoder.patch_levels
         self.num_levels = len(sweeps[0].levels)
+        self.attends = any(isinstance(module, CrossAttention) for module in self.modules())
         self.config: dict[str, Any] = {}
 
-    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
-        """(N, in_channels, *spatial), (N, emb_channels) -> (N, out_channels, *spatial), any spatial size >= 1."""
+    def forward(self, x: Tensor, emb: Emb | None = None) -> Tensor:
+        """(N, in_channels, *spatial), (N, emb_channels) or a `Context` -> (N, out_channels, *spatial), any spatial size >= 1."""
         self._check(x, emb)
         v = self.space.fit(x, self.depth - self.output_level(self.num_levels - 1))
         y = self._solve(v, emb)[-1]
@@ -157,7 +161,7 @@ class UNet(nn.Module):
             y = y + v[:, -self.out_channels :]
         return self.space.unfit(y, x.shape[2:])
 
-    def forward_resolutions(self, x: Tensor, emb: Tensor | None = None) -> list[Tensor]:
+    def forward_resolutions(self, x: Tensor, emb: Emb | None = None) -> list[Tensor]:
         """The outputs U_0 ... U_i, coarsest first, each on its own grid; the last one is `forward(x, emb)`."""
         self._check(x, emb)
         v = self.space.fit(x, self.depth - self.output_level(self.num_levels - 1))
@@ -170,7 +174,7 @@ class UNet(nn.Module):
             outputs = [y + b for y, b in zip(outputs, bases[::-1][-len(outputs) :])]
         return [*outputs[:-1], self.space.unfit(outputs[-1], x.shape[2:])]
 
-    def _solve(self, v: Tensor, emb: Tensor | None) -> list[Tensor]:
+    def _solve(self, v: Tensor, emb: Emb | None) -> list[Tensor]:
         states = self.encoder(v, emb, levels=self.num_levels)
         sizes = self._sizes(v, states)
         for i, sweep in enumerate(self.sweeps):
@@ -261,7 +265,7 @@ class UNet(nn.Module):
         """Read a model that `save_pretrained` wrote. Only a local folder: nothing is ever downloaded or unpickled."""
         return pretrained.load(cls, folder)
 
-    def _check(self, x: Tensor, emb: Tensor | None) -> None:
+    def _check(self, x: Tensor, emb: Emb | None) -> None:
         dtype = next(self.parameters()).dtype
         check_input(x, in_channels=self.in_channels, spatial_dims=self.space.spatial_dims, dtype=dtype)
-        check_emb(emb, emb_channels=self.emb_channels, batch=x.shape[0])
+        check_emb(emb, emb_channels=self.emb_channels, batch=x.shape[0], tokens=self.attends)

@@ -7,18 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from multiresnet import Level, haar_synthesis
-from multiresnet.blocks import (
-    AddMerge,
-    ConcatMerge,
-    FiLM,
-    Head,
-    Perceptron,
-    ResidualBlock,
-    SelfAttention,
-    make_activation,
-    make_norm,
-)
+from multiresnet import Context, Level, MultiResNet, haar_synthesis
+from multiresnet.attention import CrossAttention, Perceptron, SelfAttention
+from multiresnet.blocks import AddMerge, ConcatMerge, Head, ResidualBlock
+from multiresnet.layers import FiLM, make_activation, make_norm
 from multiresnet.spaces import Haar
 from multiresnet.testing import randomise
 
@@ -26,6 +18,41 @@ from multiresnet.testing import randomise
 def film(module, h, emb):
     scale, shift = (module.linear.weight @ emb.T + module.linear.bias[:, None]).T.chunk(2, 1)
     return h * (1 + scale[..., None, None]) + shift[..., None, None]
+
+
+@pytest.mark.parametrize(("channels", "masked"), [(16, False), (64, True), (96, True)])
+def test_cross_attention_is_the_explicit_softmax(channels, masked, tolerance):
+    block = randomise(CrossAttention(Haar(2), channels, "group", 6).double(), 0.3)
+    h, tokens = torch.randn(2, channels, 3, 5, dtype=torch.float64), torch.randn(2, 4, 6, dtype=torch.float64)
+    mask = torch.tensor([[True, True, False, True], [True, False, False, False]]) if masked else None
+    heads = max(channels // 32, 1)
+    normed = F.group_norm(h, 4, block.norm.weight, block.norm.bias)
+    q = torch.einsum("oc,nchw->nohw", block.query.conv.weight[..., 0, 0], normed) + block.query.conv.bias[:, None, None]
+    k, v = (tokens @ block.key_value.weight.T + block.key_value.bias).mT.chunk(2, 1)  # (N, C, T)
+    q, k, v = (part.reshape(2, heads, channels // heads, -1) for part in (q, k, v))
+    logits = torch.einsum("nhci,nhct->nhit", q, k) / math.sqrt(channels // heads)
+    if masked:
+        logits = logits.masked_fill(~mask[:, None, None], -math.inf)
+    mixed = torch.einsum("nhit,nhct->nhci", logits.softmax(-1), v).reshape(h.shape)
+    out = torch.einsum("oc,nchw->nohw", block.out.conv.weight[..., 0, 0], mixed) + block.out.conv.bias[:, None, None]
+    torch.testing.assert_close(
+        block(h, Context(torch.zeros(2, 6), tokens, mask)), h + out, atol=tolerance(h.dtype), rtol=0
+    )
+
+
+def test_a_network_attends_to_the_tokens_that_count():
+    net = randomise(
+        MultiResNet(1, 1, channels=(4, 4, 6), num_blocks=1, block=("residual", "cross", "cross"), emb_channels=6), 0.3
+    )
+    x, vector, tokens = torch.randn(2, 1, 21, 18), torch.randn(2, 6), torch.randn(2, 3, 6, requires_grad=True)
+    mask = torch.tensor([[True, False, True], [True, True, True]])
+    y = net(x, Context(vector, tokens, mask))
+    (gradient,) = torch.autograd.grad(y.square().sum(), tokens)
+    assert gradient[0, 1].abs().max() == 0 < gradient[0, 0].abs().min()
+    torch.testing.assert_close(y[:1], net(x[:1], Context(vector[:1], tokens[:1, ::2])))  # as if it were not there
+    net.set_grad_checkpointing()
+    (recomputed,) = torch.autograd.grad(net(x, Context(vector, tokens, mask)).square().sum(), tokens)
+    torch.testing.assert_close(recomputed, gradient)
 
 
 @pytest.mark.parametrize("channels", [16, 64, 96, 40])

@@ -15,7 +15,7 @@ from multiresnet.demo import DemoConfig, run_demo
 from multiresnet.demo.builders import build_models
 from multiresnet.demo.measure import step_times
 from multiresnet.demo.race import race
-from multiresnet.demo.source import generated_flow, write_whole
+from multiresnet.demo.source import generated_flow
 from multiresnet.tasks import SurrogateTask
 
 
@@ -92,11 +92,13 @@ def test_generated_data_are_kept_and_never_half_written(tmp_path, console, monke
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("os.replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(tmp_path / "new.npz", b"half")
-    assert sorted(tmp_path.glob("*.npz")) and not (tmp_path / "new.npz").exists()
-    assert not list(tmp_path.glob(".unfinished*"))
+    path.unlink()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("os.replace", killed)
+        generated_flow(config, console)
+    assert not path.exists()
+    assert generated_flow(config, console) == path and TrajectoryDataModule(path).boundary == "periodic"
+    assert not list(tmp_path.glob("*.unfinished*"))
 
 
 def data_module():

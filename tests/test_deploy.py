@@ -168,6 +168,31 @@ def test_options_export(options):
         torch.testing.assert_close(exported(x), net(x), rtol=1e-4, atol=1e-5)
 
 
+# ------------------------------------------------------------------------------------------------------------------ trace
+
+
+@pytest.mark.compile
+@pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated, and it tells what it records as constants
+@pytest.mark.parametrize("boundary", ["zeros", "periodic", MIXED])
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        (ResidualUNet, {}),
+        (MultiResNet, {"sweeps": 2, "delta": True}),
+        (MultiResNet, {"skip": "packet", "block": "attention"}),
+        (MultiResNet, {"skip": "scattering", "patch_levels": 2, "channels": (4, 4)}),
+        (MultiResNet, {"merge": "strict", "patch_levels": 0}),
+    ],
+)
+def test_one_trace_serves_odd_and_even_sizes(build, options, boundary, tmp_path):
+    net = tiny(build, boundary, **options)
+    torch.jit.trace(net, torch.randn(2, 2, 23, 29), check_trace=False).save(str(tmp_path / "net.pt"))
+    traced = torch.jit.load(tmp_path / "net.pt")
+    for size in [(2, 23, 29), (1, 16, 16), (3, 40, 17), (2, 33, 64)]:
+        x = torch.randn(size[0], 2, *size[1:])
+        torch.testing.assert_close(traced(x), net(x), rtol=1e-4, atol=1e-4)
+
+
 # -------------------------------------------------------------------------------------------------------------- precision
 
 

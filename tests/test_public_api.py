@@ -7,6 +7,7 @@ import sys
 import multiresnet
 
 PUBLIC_NAMES = {
+    "Context",
     "Level",
     "MultiResNet",
     "PRESETS",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from multiresnet.checks import tracing
 
 Rule: TypeAlias = Literal["periodic", "reflect", "replicate", "zeros"]
 Boundary: TypeAlias = Rule | Sequence[Rule | tuple[Rule, Rule]]
@@ -16,6 +18,16 @@ Sides: TypeAlias = tuple[tuple[Rule, Rule], ...]  # (lower, upper) rule of each 
 RULES: tuple[Rule, ...] = ("periodic", "reflect", "replicate", "zeros")
 _TORCH_MODE = {"periodic": "circular", "reflect": "reflect", "replicate": "replicate", "zeros": "constant"}
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def recording() -> bool:
+    """Whether a graph for other sizes is being made (compile, export, jit.trace): then plain expressions, no autograd functions."""
+    return torch.compiler.is_compiling() or tracing()
+
+
+def apply(function: type[torch.autograd.Function], *args: object) -> Any:
+    """`function.apply`; under `torch.jit.trace`, which cannot record that, the plain operations of its `forward`."""
+    return (function.forward if tracing() else function.apply)(*args)
 
 
 def parse_boundary(boundary: Boundary, spatial_dims: int) -> Sides:
@@ -143,7 +155,7 @@ def pad(x: Tensor, width: int, sides: Sides) -> Tensor:
         >>> pad(x, 1, parse_boundary("reflect", 1)).flatten().tolist()
         [1.0, 0.0, 1.0, 2.0, 1.0]
     """
-    if torch.compiler.is_compiling() or min(x.shape[2:]) <= width or not x.requires_grad:
+    if recording() or min(x.shape[2:]) <= width or not x.requires_grad:
         return _pad_by_torch(x, width, sides)
     return cast(Tensor, _Pad.apply(x, width, sides))
 

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from multiresnet.checks import tracing
 from multiresnet.spaces.base import Space
-from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, parse_boundary
+from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, apply, parse_boundary, recording
 from multiresnet.spaces.transform import Axes, analysis, pad_to_even, synthesis
 
 _AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -99,9 +100,11 @@ class Haar(Space):
     def project(self, x: Tensor, level: int = 0) -> Tensor:
         axes = self.halved(level)
         x = pad_to_even(x, axes, self.sides)
-        return cast(Tensor, _CellMean.apply(x, axes))
+        return cast(Tensor, apply(_CellMean, x, axes))
 
     def embed(self, w: Tensor, size: Sequence[int], level: int = 0) -> Tensor:
+        if tracing():  # only torch's functions record a traced size
+            return F.interpolate(w, size=list(size))
         # the scale is given beside the size: torch would derive it from odd sizes and round
         scales = [2.0 if axis in self.halved(level) else 1.0 for axis in range(2, 2 + self.spatial_dims)]
         return cast(Tensor, _UPSAMPLE[self.spatial_dims](w, list(size), *scales))
@@ -131,7 +134,7 @@ class Haar(Space):
     def fit(self, x: Tensor, depth: int) -> Tensor:
         """Every size fits. Warns once if the size is smaller than the depth, where coarse levels have nothing left to halve."""
         size = x.shape[2:]
-        if all(isinstance(n, int) for n in size) and not torch.compiler.is_compiling():
+        if all(isinstance(n, int) for n in size) and not recording():
             if any(n < cell for n, cell in zip(size, self.reduction(depth))):
                 _warn_too_deep(tuple(size), depth)
         return x

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multiresnet.spaces.boundary import Sides, boundary_index, parse_boundary
+from multiresnet.spaces.boundary import Sides, apply, boundary_index, parse_boundary, recording
 
 _COMPILER_TELLS = torch.__version__ >= "2.7"
 Axes = tuple[int, ...]  # tensor dimensions (2, 3, ...) that are halved
@@ -39,7 +39,7 @@ def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
 def _analysis(x: Tensor, axes: Axes, mean: bool) -> tuple[Tensor, Tensor]:
     """(approximation, detail) of even sizes. The adjoint of `_synthesis` with the same `mean`."""
     channels, count = x.shape[1], 2 ** len(axes)
-    if torch.compiler.is_compiling():  # plain expressions, which a compiler fuses into one pass
+    if recording():  # plain expressions, which a compiler fuses into one pass
         bands = [x]
         for axis in axes:
             pairs = [_pairs(band, axis) for band in bands]
@@ -78,7 +78,7 @@ def _synthesis(approximation: Tensor, detail: Tensor, axes: Axes, mean: bool) ->
 
 def _merge(low: Tensor, high: Tensor, axis: int, mean: bool) -> Tensor:
     """Inverse butterfly: interleave (sums, differences) along `axis`, halved if `mean`."""
-    if torch.compiler.is_compiling():
+    if recording():
         first = torch.lerp(low, high, 0.5) if mean else low + high
         return torch.stack((first, low - first if mean else low - high), axis + 1).flatten(axis, axis + 1)
     shape = list(low.shape)
@@ -157,12 +157,12 @@ def pad_to_even(x: Tensor, axes: Axes, sides: Sides) -> Tensor:
 def analysis(x: Tensor, axes: Axes, sides: Sides) -> tuple[Tensor, Tensor]:
     """One level along the tensor dimensions `axes`; the engine of `haar_analysis` and of `Haar`."""
     x = pad_to_even(x, axes, sides)
-    return cast(tuple[Tensor, Tensor], _Analysis.apply(x, axes, True))
+    return cast(tuple[Tensor, Tensor], apply(_Analysis, x, axes, True))
 
 
 def synthesis(approximation: Tensor, detail: Tensor, axes: Axes, size: Sequence[int]) -> Tensor:
     """Inverse of `analysis`; `size` is the spatial size before it."""
-    x = cast(Tensor, _Synthesis.apply(approximation, detail, axes, False))
+    x = cast(Tensor, apply(_Synthesis, approximation, detail, axes, False))
     for axis in axes:
         n = size[axis - 2]
         # symbolic: a slice would add guards on its bounds that an export cannot prove
