@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from multiresnet.callbacks.figures import save_figure
 
 __all__ = ["draw_fields", "draw_rollout", "draw_training"]
 
 Array = NDArray[Any]
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
-_DPI = 120
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure).print_figure(str(path), dpi=_DPI)
+_save = partial(save_figure, dpi=120)
 
 
 def _slice(field: Array) -> Array:

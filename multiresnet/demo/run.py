@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import (
-    TextColumn,
-)
+from rich.progress import TextColumn
 from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 import multiresnet as mrn
+from multiresnet.atomic import write_atomically
 from multiresnet.budget import count_macs, count_parameters, count_saved_bytes
 from multiresnet.data import TrajectoryDataModule
 from multiresnet.tasks import SurrogateTask
@@ -31,7 +30,7 @@ from .builders import build_models
 from .measure import step_times
 from .pictures import draw_fields, draw_rollout, draw_training
 from .race import race
-from .source import BATCH, DemoConfig, open_data, progress_bars, write_whole
+from .source import BATCH, DemoConfig, open_data, progress_bars
 
 __all__ = ["run_demo"]
 
@@ -100,7 +99,7 @@ def run_demo(config: DemoConfig, *, console: Console | None = None) -> dict[str,
         },
         "wall_seconds": time.time() - began,
     }
-    write_whole(config.out / "results.json", json.dumps(report, indent=1).encode())
+    write_atomically(config.out / "results.json", lambda file: file.write_text(json.dumps(report, indent=1)))
     console.print(f"fields.png, rollout.png, training.png and results.json are in {config.out}")
     return report
 

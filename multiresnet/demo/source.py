@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +14,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from multiresnet.atomic import write_atomically
 from multiresnet.data import Physics, TrajectoryDataModule, navier_stokes
 from multiresnet.spaces.boundary import Boundary
 
-__all__ = ["DemoConfig", "generated_flow", "open_data", "progress_bars", "write_whole"]
+__all__ = ["DemoConfig", "generated_flow", "open_data", "progress_bars"]
 
 BATCH = 8
 
@@ -98,25 +97,8 @@ def generated_flow(config: DemoConfig, console: Console) -> Path:
             physics=physics,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    with tempfile.SpooledTemporaryFile() as buffer:
-        np.savez(buffer, vorticity=vorticity, boundary="periodic", settings=key)
-        buffer.seek(0)
-        write_whole(path, buffer.read())
+    write_atomically(path, lambda file: np.savez(file, vorticity=vorticity, boundary="periodic", settings=key))
     return path
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a killed run leaves no half of it under this name."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".unfinished-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def progress_bars(console: Console, *columns: Any) -> Progress:

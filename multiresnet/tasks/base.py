@@ -82,12 +82,15 @@ class Task(LightningModule):
     def configure_model(self) -> None:
         """Read the facts off the data module and build the network, each once."""
         data = getattr(self._trainer, "datamodule", None)
-        if (
-            data is not None and not self.facts and not self._runs("predict")
-        ):  # those data may lack masks, statistics, ...
+        if data is not None and not self.facts and not self._runs("predict"):  # those may lack masks, statistics, ...
             self.settle(self.read_data(data))
         if self.network is not None and not self.built and self.facts:
             self.model = self.network.build(self.network_size())
+        if self.built:
+            self._condition()
+
+    def _condition(self) -> None:
+        """Once there is a network: build what turns facts and labels into its `emb`, where it takes one."""
 
     @property
     def built(self) -> bool:
@@ -115,9 +118,7 @@ class Task(LightningModule):
         """Take the facts over; build the network if there is none yet."""
         self.settle(checkpoint.get("facts", {}))
         other = self.network is not None and self.built and checkpoint.get("network") not in (None, self._layout())
-        if not self.built or (
-            other and not self._runs("fit")
-        ):  # in evaluation the checkpoint wins over the data at hand
+        if not self.built or (other and not self._runs("fit")):  # in evaluation the checkpoint wins over the data
             if "network" not in checkpoint:
                 raise ValueError(
                     "the checkpoint does not hold the layout of its network, which is not one of multiresnet's: "
@@ -128,6 +129,7 @@ class Task(LightningModule):
         if not hasattr(self.model, "_orig_mod"):  # saved with torch.compile(model), loaded without
             for key in {"state_dict", "current_model_state"} & checkpoint.keys():
                 checkpoint[key] = {name.replace("_orig_mod.", ""): value for name, value in checkpoint[key].items()}
+        self._condition()
 
     # ---- optimisation ----------------------------------------------------------------------------------
 

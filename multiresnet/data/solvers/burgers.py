@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -110,17 +111,14 @@ def burgers(
             f"BurgersPhysics.resolution={resolution}, waves={physics.waves}"
         )
 
-    def solve(index: int, tick: Callable[[], None]) -> NDArray[np.float32]:
-        out = np.empty((frames, 1, size), dtype=np.float32)
+    def states(index: int) -> Iterable[Tensor]:
         u = random_line(np.random.default_rng([seed, index]), resolution, physics.waves) * physics.speed
-        later = evolve_burgers(u, frames=frames - 1, interval=interval, physics=physics)
-        for frame in range(frames):
-            u = u if frame == 0 else next(later)
-            out[frame, 0] = spectral_resample(u, size, spatial_dims=1).numpy()
-            tick()
-        return out
+        return chain([u], evolve_burgers(u, frames=frames - 1, interval=interval, physics=physics))
 
-    return solve_all(solve, range(first, first + trajectories), steps=frames, progress=progress)
+    def frame(u: Tensor) -> NDArray[np.float64]:
+        return spectral_resample(u, size, spatial_dims=1)[None].numpy()
+
+    return solve_all(states, frame, range(first, first + trajectories), frames=frames, progress=progress)
 
 
 def random_line(generator: np.random.Generator, n: int, waves: int) -> Tensor:

@@ -145,13 +145,15 @@ def darcy(
     if size < 4:
         raise ValueError(f"size must be >= 4, got {size}")
 
-    def solve(index: int, tick: Callable[[], None]) -> NDArray[np.float32]:
-        a, m = _permeability(np.random.default_rng([seed, index]), size, physics), physics.refinement
-        p = solve_darcy(a.repeat(m, 0).repeat(m, 1), physics.forcing, length=physics.length)
-        tick()
-        return np.stack([a, p.reshape(size, m, size, m).mean((1, 3))]).astype(np.float32)
+    def media(index: int) -> list[Array]:
+        return [_permeability(np.random.default_rng([seed, index]), size, physics)]
 
-    both = solve_all(solve, range(first, first + samples), steps=1, progress=progress)
+    def fields(a: Array) -> Array:
+        m = physics.refinement
+        p = solve_darcy(a.repeat(m, 0).repeat(m, 1), physics.forcing, length=physics.length)
+        return np.stack([a, p.reshape(size, m, size, m).mean((1, 3))])
+
+    both = solve_all(media, fields, range(first, first + samples), frames=1, progress=progress)[:, 0]
     return both[:, :1], both[:, 1:]
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.fft import irfft, rfft
 
+from .solving import whole_intervals
+
 __all__ = ["ETDRK4", "evolve_line"]
 
 
@@ -87,7 +89,7 @@ def evolve_line(
     whole = torch.arange(n // 2 + 1, dtype=torch.float64)
     keep = whole < n / 3
     k = whole * (2 * math.pi / length)
-    steps = math.ceil(interval / dt - 1e-9)
+    steps = whole_intervals(interval, dt)
     scheme = ETDRK4(symbol(k), interval / steps)
     factor = -0.5j * k * keep
     shortest = keep & (whole > 0.9 * n / 3)

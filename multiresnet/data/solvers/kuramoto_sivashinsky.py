@@ -5,7 +5,7 @@ Long waves, |k| < viscosity^(-1/2), grow; the product moves their energy to shor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -112,14 +112,12 @@ def kuramoto_sivashinsky(
         )
     before = whole_intervals(spin_up, interval)
 
-    def solve(index: int, tick: Callable[[], None]) -> NDArray[np.float32]:
-        out = np.empty((frames, 1, size), dtype=np.float32)
-        start = random_line(np.random.default_rng([seed, index]), resolution, waves=3)
-        later = evolve_kuramoto_sivashinsky(start, frames=before + frames - 1, interval=interval, physics=physics)
-        for frame, u in enumerate(chain([start], later), start=-before):
-            if frame >= 0:
-                out[frame, 0] = spectral_resample(u, size, spatial_dims=1).numpy()
-            tick()
-        return out
+    def states(index: int) -> Iterable[Tensor]:
+        u, more = random_line(np.random.default_rng([seed, index]), resolution, waves=3), before + frames - 1
+        return chain([u], evolve_kuramoto_sivashinsky(u, frames=more, interval=interval, physics=physics))
 
-    return solve_all(solve, range(first, first + trajectories), steps=before + frames, progress=progress)
+    def frame(u: Tensor) -> NDArray[np.float64]:
+        return spectral_resample(u, size, spatial_dims=1)[None].numpy()
+
+    indices = range(first, first + trajectories)
+    return solve_all(states, frame, indices, frames=frames, skip=before, progress=progress)

@@ -16,7 +16,7 @@ before is y.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -146,7 +146,7 @@ def evolve(
         raise ValueError(f"interval must be > 0 and frames >= 0, got interval={interval}, frames={frames}")
     n = vorticity.shape[-1]
     operator = _Operator(physics, n)
-    steps = math.ceil(interval / physics.dt - 1e-9)
+    steps = whole_intervals(interval, physics.dt)
     dt = interval / steps
     half = torch.exp(operator.linear * dt / 2)
     w = rfft2(vorticity.detach().to(torch.float64)) * operator.keep
@@ -229,14 +229,12 @@ def navier_stokes(
         )
     before = whole_intervals(spin_up, interval)
 
-    def solve(index: int, tick: Callable[[], None]) -> NDArray[np.float32]:
-        out = np.empty((frames, 1, size, size), dtype=np.float32)
-        start = _initial(seed, index, resolution, physics)[None]
-        later = evolve(start, frames=before + frames - 1, interval=interval, physics=physics, start=-before * interval)
-        for frame, w in enumerate(chain([start], later), start=-before):
-            if frame >= 0:
-                out[frame] = spectral_resample(w, size).numpy()
-            tick()
-        return out
+    def states(index: int) -> Iterable[Tensor]:
+        w, more = _initial(seed, index, resolution, physics)[None], before + frames - 1
+        return chain([w], evolve(w, frames=more, interval=interval, physics=physics, start=-before * interval))
 
-    return solve_all(solve, range(first, first + trajectories), steps=before + frames, progress=progress)
+    def frame(w: Tensor) -> NDArray[np.float64]:
+        return spectral_resample(w, size).numpy()
+
+    indices = range(first, first + trajectories)
+    return solve_all(states, frame, indices, frames=frames, skip=before, progress=progress)

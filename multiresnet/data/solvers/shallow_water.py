@@ -13,8 +13,9 @@ values cell averages.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -227,16 +228,13 @@ def shallow_water(
         raise ValueError(f"need size >= 4 and a resolution that is a multiple of it, got {size} and {resolution}")
     walls, factor = _walls(boundary), resolution // size
 
-    def solve(index: int, tick: Callable[[], None]) -> NDArray[np.float32]:
-        out = np.empty((frames, 3, size, size), dtype=np.float32)
-        state = _initial(seed, index, resolution, walls, physics)
-        later = evolve_shallow_water(state, frames=frames - 1, interval=interval, boundary=boundary, physics=physics)
-        for frame in range(frames):
-            state = state if frame == 0 else next(later)
-            h = state[:, :1]
-            conserved = F.avg_pool2d(torch.cat([h, h * state[:, 1:]], 1), factor)
-            out[frame] = _primitive(conserved)[0].numpy()
-            tick()
-        return out
+    def states(index: int) -> Iterable[Tensor]:
+        w = _initial(seed, index, resolution, walls, physics)
+        later = evolve_shallow_water(w, frames=frames - 1, interval=interval, boundary=boundary, physics=physics)
+        return chain([w], later)
 
-    return solve_all(solve, range(first, first + trajectories), steps=frames, progress=progress)
+    def frame(w: Tensor) -> NDArray[np.float64]:
+        h = w[:, :1]
+        return _primitive(F.avg_pool2d(torch.cat([h, h * w[:, 1:]], 1), factor))[0].numpy()
+
+    return solve_all(states, frame, range(first, first + trajectories), frames=frames, progress=progress)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,44 +17,53 @@ from multiresnet.checks import check_positive
 __all__ = ["check_physics", "check_request", "solve_all", "whole_intervals"]
 
 Progress = Callable[[int, int], None]
+State = TypeVar("State")
 
 
 def solve_all(
-    solve: Callable[[int, Callable[[], None]], NDArray[np.float32]],
+    states: Callable[[int], Iterable[State]],
+    frame: Callable[[State], NDArray[Any]],
     indices: range,
     *,
-    steps: int,
+    frames: int,
+    skip: int = 0,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Stack `solve(index, tick)` over the indices; every call runs alone in one thread, so no result depends on others.
+    """Stack the frames of `states(index)` over the indices; each runs alone in one thread, so none depends on others.
 
     Threads share out trajectories, not array operations: these take microseconds, and waiting for each other
     on a busy machine costs up to a hundredfold.
 
     Args:
-        solve: the array of one trajectory; it calls `tick()` `steps` times.
+        states: the states of one trajectory, `skip + frames` of them.
+        frame: what is kept of a state.
         indices: which trajectories.
-        steps: ticks of one trajectory.
-        progress: called as progress(done, total) after each tick, by one thread at a time.
+        frames: how many are kept of a trajectory.
+        skip: states before the first of them.
+        progress: called as progress(done, total) after each state, by one thread at a time.
+
+    Returns:
+        float32 array (trajectory, time, *frame).
 
     Examples:
         >>> import numpy as np
-        >>> solve_all(lambda index, tick: np.full(2, index, np.float32), range(3, 5), steps=1)
-        array([[3., 3.],
-               [4., 4.]], dtype=float32)
+        >>> solve_all(lambda index: [index, 2 * index], np.atleast_1d, range(3, 5), frames=2).tolist()
+        [[[3.0], [6.0]], [[4.0], [8.0]]]
     """
-    done, total, lock = 0, len(indices) * steps, threading.Lock()
-
-    def tick() -> None:
-        nonlocal done
-        with lock:
-            done += 1
-            if progress:
-                progress(done, total)
+    done, total, lock = 0, len(indices) * (skip + frames), threading.Lock()
 
     def task(index: int) -> NDArray[np.float32]:
+        nonlocal done
         torch.set_num_threads(1)
-        return solve(index, tick)
+        kept = []
+        for number, state in enumerate(states(index)):
+            if number >= skip:
+                kept.append(frame(state).astype(np.float32))
+            with lock:
+                done += 1
+                if progress:
+                    progress(done, total)
+        return np.stack(kept)
 
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads)

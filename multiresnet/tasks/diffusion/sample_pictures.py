@@ -14,6 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 
+from multiresnet.atomic import write_atomically
+
 from .samplers import Sampler
 from .task import DiffusionTask
 
@@ -105,8 +107,5 @@ def save_picture(path: str | os.PathLike[str], images: Tensor, *, columns: int |
     """Write a `picture_grid` as PNG, whole or not at all."""
     from PIL import Image
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    Image.fromarray(picture_grid(images, columns=columns)).save(temporary, format="PNG")
-    os.replace(temporary, path)
+    picture = Image.fromarray(picture_grid(images, columns=columns))
+    write_atomically(Path(path), lambda file: picture.save(file, format="PNG"))

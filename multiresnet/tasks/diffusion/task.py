@@ -112,19 +112,7 @@ class DiffusionTask(Task):
         """Classes that the network is conditioned on; label `num_classes` means none of them."""
         return self.classes if self.classes is not None else int(self.facts.get("classes", 0))
 
-    def configure_model(self) -> None:
-        """Build the network, and what turns noise level and label into its `emb`."""
-        super().configure_model()
-        self._condition()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Rebuild the same."""
-        super().on_load_checkpoint(checkpoint)
-        self._condition()
-
     def _condition(self) -> None:
-        if not self.built:
-            return
         emb_channels = check_network(self.model, self.num_classes, self.emb_channels, deep=self.deep_supervision)
         if emb_channels and (self.conditioning is None or self.conditioning.classes != self.num_classes):
             fresh = Conditioning(emb_channels, noise=True, classes=self.num_classes)

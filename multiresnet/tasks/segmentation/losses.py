@@ -16,7 +16,7 @@ from multiresnet.checks import check_choice
 
 from .labels import Labels, Target
 
-__all__ = ["LOSSES", "SegmentationLoss", "balanced_weights", "parse_loss", "resolution_weights"]
+__all__ = ["LOSSES", "SegmentationLoss", "balanced_weights", "parse_loss"]
 
 Weights = Sequence[float] | None
 Loss = Callable[[Tensor, Target, Labels, Weights], Tensor]
@@ -197,17 +197,3 @@ def balanced_weights(counts: Sequence[int]) -> list[float]:
     """
     total = sum(counts)
     return [total / (len(counts) * n) if n else 0.0 for n in counts]
-
-
-def resolution_weights(outputs: int) -> list[float]:
-    """Weights of the losses of deep supervision, coarsest first: halved with each halving of the grid, summing to 1.
-
-    Each loss is a mean over its grid and the targets are clean, so all are of one magnitude, and the finest output, the one
-    that is used, keeps more than half of the weight. (A noise target is different: its variance falls by 2**-d per
-    halving, which its loss has to undo.)
-
-    Examples:
-        >>> resolution_weights(3)
-        [0.14285714285714285, 0.2857142857142857, 0.5714285714285714]
-    """
-    return [2.0**i / (2**outputs - 1) for i in range(outputs)]

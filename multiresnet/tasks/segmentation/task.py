@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from multiresnet.checks import check_choice
 from multiresnet.tasks.base import Task
 from multiresnet.tasks.network import Network, NetworkSize
-from multiresnet.tasks.resolutions import project_to_outputs
+from multiresnet.tasks.resolutions import project_to_outputs, resolution_weights
 from multiresnet.tasks.standardise import Standardise
 from multiresnet.tiling import tiled_predict
 from multiresnet.tta import Augmented
 from multiresnet.unet import UNet
 
 from .labels import Labels, Mode, Target
-from .losses import SegmentationLoss, balanced_weights, parse_loss, resolution_weights
+from .losses import SegmentationLoss, balanced_weights, parse_loss
 from .metrics import OverlapMetrics
 
 __all__ = ["SegmentationTask"]

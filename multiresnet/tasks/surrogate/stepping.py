@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from multiresnet.tasks.resolutions import project_to_outputs
+from multiresnet.tasks.resolutions import project_to_outputs, resolution_weights
 from multiresnet.unet import UNet
 
 from .metrics import relative_squared_error
@@ -109,8 +109,7 @@ def unrolled_loss(
 
     Returns:
         the loss, and, detached, the relative squared error of the predictions; means over predictions and batch. They are
-        the same but for deep supervision, where the loss adds up the resolutions, weights 1, 1/2, 1/4, ... from the finest
-        on over their sum.
+        the same but for deep supervision, where the loss adds up the resolutions with `resolution_weights`.
     """
     losses: list[Tensor] = []
     errors: list[Tensor] = []
@@ -121,7 +120,7 @@ def unrolled_loss(
             outputs = step.resolutions(history, emb, every=deep_supervision and i >= skip)
         if i >= skip:
             by_resolution = _errors(step.model, outputs, target)
-            weights = [2.0**j / (2 ** len(outputs) - 1) for j in range(len(outputs))]
+            weights = resolution_weights(len(outputs))
             losses.append(torch.stack([w * error for w, error in zip(weights, by_resolution)]).sum())
             errors.append(by_resolution[-1].detach())
     return torch.stack(losses).mean(), torch.stack(errors).mean()

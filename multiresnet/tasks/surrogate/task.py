@@ -185,18 +185,8 @@ class SurrogateTask(Task):
             emb_channels=64 if facts.get("parameters") else 0,
         )
 
-    def configure_model(self) -> None:
-        """Build what is missing: the network, and its conditioning on the parameters of the data."""
-        super().configure_model()
-        self._condition()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the facts over; build network and conditioning if there are none yet."""
-        super().on_load_checkpoint(checkpoint)
-        self._condition()
-
     def _condition(self) -> None:
-        channels = int(getattr(self.model, "emb_channels", 0)) if self.built else 0
+        channels = int(getattr(self.model, "emb_channels", 0))
         parameters = self.facts.get("parameters", 0)
         if channels and self.facts and not parameters:
             raise ValueError(f"the network has emb_channels={channels}, but the data have no physical parameters")

@@ -9,9 +9,9 @@ from segmentation_models_pytorch.losses._functional import softmax_focal_loss_wi
 from torch import nn
 
 from multiresnet import MultiResNet
-from multiresnet.tasks.resolutions import coarsen
+from multiresnet.tasks.resolutions import coarsen, resolution_weights
 from multiresnet.tasks.segmentation.labels import Labels, Target
-from multiresnet.tasks.segmentation.losses import LOSSES, SegmentationLoss, resolution_weights
+from multiresnet.tasks.segmentation.losses import LOSSES, SegmentationLoss
 
 SIZES = {1: (41,), 2: (9, 7), 3: (5, 4, 3)}
 MODES = {"binary": 1, "multiclass": 3, "multilabel": 3}

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from multiresnet import MultiResNet
 from multiresnet.spaces import Haar
 from multiresnet.tasks.network import Network
+from multiresnet.tasks.resolutions import resolution_weights
 from multiresnet.tasks.segmentation.labels import Target
-from multiresnet.tasks.segmentation.losses import SegmentationLoss, resolution_weights
+from multiresnet.tasks.segmentation.losses import SegmentationLoss
 from multiresnet.tasks.segmentation.task import SegmentationTask
 
 
