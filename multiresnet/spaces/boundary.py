@@ -69,9 +69,10 @@ def boundary_index(size: int, lower: int, upper: int, rules: tuple[Rule, Rule], 
         [1, 2, 0, 1, 2, 0, 1, 2, 0]
     """
     index = torch.arange(-lower, size + upper, device=device)
-    mirrored = torch.remainder(index, max(2 * (size - 1), 1))
+    one = torch.ones((), dtype=index.dtype, device=device)  # times a size that may be a symbol: exporters take only tensors
+    mirrored = torch.remainder(index, one * max(2 * (size - 1), 1))
     source = {
-        "periodic": torch.remainder(index, size),
+        "periodic": torch.remainder(index, one * size),
         "reflect": torch.minimum(mirrored, 2 * (size - 1) - mirrored).clamp(min=0),
         "replicate": index.clamp(0, size - 1),
         "zeros": index.clamp(0, size - 1),

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from multiresnet.checks import tracing
 from multiresnet.spaces.base import Space
 from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, apply, parse_boundary, recording
 from multiresnet.spaces.transform import Axes, analysis, pad_to_even, synthesis
@@ -103,9 +102,9 @@ class Haar(Space):
         return cast(Tensor, apply(_CellMean, x, axes))
 
     def embed(self, w: Tensor, size: Sequence[int], level: int = 0) -> Tensor:
-        if tracing():  # only torch's functions record a traced size
+        if recording():  # a graph for all sizes has no fixed scale: at odd ones it is not 2
             return F.interpolate(w, size=list(size))
-        # the scale is given beside the size: torch would derive it from odd sizes and round
+        # the scale given beside the size: torch would derive it from odd sizes and round
         scales = [2.0 if axis in self.halved(level) else 1.0 for axis in range(2, 2 + self.spatial_dims)]
         return cast(Tensor, _UPSAMPLE[self.spatial_dims](w, list(size), *scales))
 
