@@ -84,12 +84,14 @@ def _paper(kind: type[mrn.MultiResNet] | type[mrn.ResidualUNet], extra_blocks: i
     return builder
 
 
-def _smp(encoder: str) -> Builder:
+def _smp(encoder: str, architecture: str = "unet") -> Builder:
     def builder(in_channels: int, out_channels: int, space: Space, params: int | None) -> nn.Module:
         smp = package("segmentation_models_pytorch", "segmentation-models-pytorch")
+        importlib.import_module("multiresnet.integrations.smp")  # registers "haar"
         if space.spatial_dims != 2:
             raise ValueError(f"smp's networks are for 2 spatial dimensions, got {space.spatial_dims}")
-        return cast(nn.Module, smp.Unet(encoder, encoder_weights=None, in_channels=in_channels, classes=out_channels))
+        arguments = {"encoder_weights": None, "in_channels": in_channels, "classes": out_channels}
+        return cast(nn.Module, smp.create_model(architecture, encoder, **arguments))
 
     return builder
 
@@ -112,6 +114,8 @@ BUILDERS: dict[str, Builder] = {
     "residual-unet-paper": _paper(mrn.ResidualUNet, 0),
     "smp-resnet18": _smp("resnet18"),
     "smp-resnet34": _smp("resnet34"),
+    "smp-haar": _smp("haar"),
+    "smp-multiresnet": _smp("haar", "multiresnet"),
     "monai-unet": _monai("UNet", channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2),
     "monai-basicunet": _monai("BasicUNet"),
 }

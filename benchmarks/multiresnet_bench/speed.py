@@ -1,8 +1,8 @@
 """What a forward pass and a training step cost, in time and memory, for networks of (nearly) equal parameters.
 
 `multiresnet-fast` and `residual-unet-fast` have the same blocks, patches and norm; only the encoder differs.
-Ours are scaled to the parameters of the reference, the paper's residual U-Net of 16 hidden channels; the networks of
-smp and MONAI are taken as they are. A training step is forward and backward, without optimiser. Models take turns, and
+Ours are scaled to the parameters of the reference; the networks of smp and MONAI, and ours in smp's clothes, are taken as
+they are. A training step is forward and backward, without optimiser. Models take turns, and
 every ratio is taken within a turn. The peak of memory is that of one step in a fresh process, above what the process
 held before; "saved" are the bytes that autograd keeps for the backward pass.
 """
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", nargs="+", metavar="NAME", help=f"of {', '.join(models.BUILDERS)}, or package.module:function"
     )
+    parser.add_argument("--reference", metavar="NAME", default=REFERENCE, help=f"of the ratios (default {REFERENCE})")
     parser.add_argument("--params", type=int, help="to scale ours to (default: those of the reference)")
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="side of the square input (default 128 256)")
     parser.add_argument("--batch", type=int, metavar="N", help="default 4")
@@ -57,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All models at all sizes: rows with times in ms, memory in MB (10^6 bytes), and ratios to the reference."""
     names = list(options.models or (QUICK if options.quick else models.BUILDERS))
-    names = [REFERENCE, *(name for name in names if name != REFERENCE)]
+    names = [options.reference, *(name for name in names if name != options.reference)]
     config: dict[str, Any] = {
         "models": names,
-        "params": options.params or _reference_parameters(options.channels, options.quick),
+        "params": options.params or _reference_parameters(options),
         "sizes": options.sizes or ([32] if options.quick else [128, 256]),
         "batch": options.batch or (1 if options.quick else 4),
         "repetitions": options.repetitions or (2 if options.quick else 7),
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for size in config["sizes"]:
         measured, samples = measure(built, case, size, config)
         repetitions[str(size)] = samples
-        reference = measured[REFERENCE]
+        reference = measured[options.reference]
         for name in names:
             row: dict[str, Any] = {"size": f"{size}²", "model": name}
             if name in missing:
@@ -88,12 +89,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             row |= measured[name]
             row["macs_ratio"] = row["macs"] / reference["macs"]
             for key in ("forward", "step"):
-                row[f"{key}_ratio"] = timing.ratio(samples[key], name, REFERENCE)
+                row[f"{key}_ratio"] = timing.ratio(samples[key], name, options.reference)
             for key in ("saved", "peak"):
                 known = row[key] is not None and reference[key]
                 row[f"{key}_ratio"] = row[key] / reference[key] if known else None
             rows.append(row)
-    note = f"{config['batch']} samples a step. Ratios to {REFERENCE}, within each turn."
+    note = f"{config['batch']} samples a step. Ratios to {options.reference}, within each turn."
     return {"rows": rows, "columns": COLUMNS, "note": note, "config": config, "repetitions": repetitions}
 
 
@@ -176,7 +177,7 @@ def forward_only(model: nn.Module, x: Tensor, case: Mapping[str, Any]) -> None:
         model(x)
 
 
-def _reference_parameters(channels: int, quick: bool) -> int:
-    with torch.device("meta"):
-        net = mrn.ResidualUNet.paper(channels, channels, hidden_channels=4 if quick else 16)
-    return mrn.count_parameters(net)
+def _reference_parameters(options: argparse.Namespace) -> int:
+    if options.reference == REFERENCE and options.quick:
+        return mrn.count_parameters(mrn.ResidualUNet.paper(options.channels, options.channels, hidden_channels=4))
+    return mrn.count_parameters(models.build(options.reference, options.channels, options.channels))
