@@ -9,7 +9,7 @@ so that entry `i` of `sweep.levels`, of `heads` and of `forward_resolutions(x)` 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -114,6 +114,37 @@ class Sweep(nn.Module):
         return states
 
 
+def run_sweeps(
+    sweeps: Iterable[nn.Module], restricts: Iterable[nn.Module], skips: Sequence[Tensor], emb: Emb | None = None
+) -> list[Tensor]:
+    """All sweeps in a row, each but the first on what `restricts` makes of the one before: list of skips -> list of states."""
+    for sweep, restrict in zip(sweeps, [None, *restricts]):
+        skips = sweep(skips if restrict is None else restrict(skips), emb)
+    return cast(list[Tensor], skips)
+
+
+def telescope(
+    space: Space, heads: nn.ModuleList, states: Sequence[Tensor], sizes: Sequence[Sequence[int]], depth: int
+) -> list[Tensor]:
+    """`y_i = embed(y_(i-1)) + head_i(state_i)`, coarsest first, for the finest states, as many as there are heads.
+
+    Args:
+        space: of the states.
+        heads: of the finest levels.
+        states: of all levels, coarsest first.
+        sizes: grids of all levels, then those of the patches, down to the grid of the last output.
+        depth: level of the coarsest state.
+    """
+    outputs: list[Tensor] = []
+    patch_levels = len(sizes) - len(states)
+    for i, head in enumerate(heads, start=len(states) - len(heads)):
+        y = head(states[i], sizes[i : i + patch_levels + 1])
+        if outputs:
+            y = y + space.embed(outputs[-1], y.shape[2:], depth - i - patch_levels)
+        outputs.append(y)
+    return outputs
+
+
 class UNet(nn.Module):
     """The recursion, from its parts; `MultiResNet` and `ResidualUNet` build them.
 
@@ -175,32 +206,20 @@ class UNet(nn.Module):
         return [*outputs[:-1], self.space.unfit(outputs[-1], x.shape[2:])]
 
     def _solve(self, v: Tensor, emb: Emb | None) -> list[Tensor]:
-        states = self.encoder(v, emb, levels=self.num_levels)
-        sizes = self._sizes(v, states)
-        for i, sweep in enumerate(self.sweeps):
-            states = sweep(self.restricts[i - 1](states) if i else states, emb)
-        if not self.heads:
-            return cast(list[Tensor], states)
-
-        outputs: list[Tensor] = []
-        for i, head in enumerate(self.heads, start=self.num_levels - len(self.heads)):
-            y = head(states[i], sizes[i : i + self.patch_levels + 1])
-            if outputs:
-                y = y + self.space.embed(outputs[-1], y.shape[2:], self.output_level(i))
-            outputs.append(y)
-        return outputs
+        states = run_sweeps(self.sweeps, self.restricts, self.encoder(v, emb, levels=self.num_levels), emb)
+        return telescope(self.space, self.heads, states, self._sizes(v, states), self.depth) if self.heads else states
 
     def output_level(self, i: int) -> int:
         """The level whose grid the output of U_i lives on; 0 is the finest of the whole network."""
         return self.depth - i - self.patch_levels
 
-    def _sizes(self, v: Tensor, skips: Sequence[Tensor]) -> list[Sequence[int]]:
+    def _sizes(self, v: Tensor, states: Sequence[Tensor]) -> list[Sequence[int]]:
         """Grids of all levels, coarsest first, then those of the patches, down to the grid of `v`."""
         fine: list[Sequence[int]] = []
         for k in range(self.patch_levels):
             v = self.space.project(v, self.output_level(self.num_levels - 1) + k - 1) if k else v
             fine.append(v.shape[2:])
-        return [skip.shape[2:] for skip in skips] + fine[::-1]
+        return [state.shape[2:] for state in states] + fine[::-1]
 
     def stage(self, i: int) -> UNet:
         """U_i, the sub-network of the `i + 1` coarsest levels, as a model that shares its weights.
