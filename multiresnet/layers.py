@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Literal, TypeAlias, cast
@@ -31,7 +32,7 @@ class Function(nn.Module):
 
 
 def make_activation(activation: Activation) -> nn.Module:
-    """Module of an activation: a class (`nn.GELU`), its name (`"GELU"`), or a function of a tensor (`F.gelu`)."""
+    """Module of an activation: a class (`nn.GELU`), its name (`"GELU"`), a function of a tensor, or a module to copy."""
     if isinstance(activation, str):
         names = [name for name in nn.modules.activation.__all__ if name != "MultiheadAttention"]
         check_choice("activation", activation, names)
@@ -40,7 +41,7 @@ def make_activation(activation: Activation) -> nn.Module:
         return activation()
     if not callable(activation):
         raise TypeError(f"activation must be a callable, a torch.nn class or its name; got {activation!r}")
-    return activation if isinstance(activation, nn.Module) else Function(activation)
+    return copy.deepcopy(activation) if isinstance(activation, nn.Module) else Function(activation)
 
 
 class GroupNorm(nn.GroupNorm):

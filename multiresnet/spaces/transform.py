@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from multiresnet.checks import tracing
 from multiresnet.spaces.boundary import Sides, apply, boundary_index, parse_boundary, recording
 
 _COMPILER_TELLS = torch.__version__ >= "2.7"
@@ -39,7 +40,7 @@ def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
 def _analysis(x: Tensor, axes: Axes, mean: bool) -> tuple[Tensor, Tensor]:
     """(approximation, detail) of even sizes. The adjoint of `_synthesis` with the same `mean`."""
     channels, count = x.shape[1], 2 ** len(axes)
-    if recording():  # plain expressions, which a compiler fuses into one pass
+    if torch.compiler.is_compiling():  # plain expressions, which it fuses into one pass
         bands = [x]
         for axis in axes:
             pairs = [_pairs(band, axis) for band in bands]
@@ -47,17 +48,17 @@ def _analysis(x: Tensor, axes: Axes, mean: bool) -> tuple[Tensor, Tensor]:
         packed = torch.stack([band / count for band in bands] if mean else bands, 1)
         return packed[:, 0], packed[:, 1:].flatten(1, 2)
 
-    shape = list(x.shape)
-    for axis in axes:
-        shape[axis] //= 2
-    approximation = _empty(shape, x)
-    shape[1] = channels * (count - 1)
-    detail = _empty(shape, x)
+    results: list[Tensor] = []
+    if not tracing():  # torch.jit takes no derivative of what is written into
+        shape = list(x.shape)
+        for axis in axes:
+            shape[axis] //= 2
+        results = [_empty([shape[0], channels * some, *shape[2:]], x) for some in (1, count - 1)]
     bands = [x]
     for step, axis in enumerate(axes):
         outs: list[Tensor | None] = [None] * (2 * len(bands))
-        if step == len(axes) - 1:  # the last butterflies write straight into the two results
-            outs = [approximation, *detail.split(channels, 1)]
+        if results and step == len(axes) - 1:  # the last butterflies write straight into the two results
+            outs = [results[0], *results[1].split(channels, 1)]
         halves: list[Tensor] = []
         for band, low_out, high_out in zip(bands, outs[0::2], outs[1::2]):
             first, second = _pairs(band, axis)
@@ -65,7 +66,7 @@ def _analysis(x: Tensor, axes: Axes, mean: bool) -> tuple[Tensor, Tensor]:
             low = torch.lerp(first, second, 0.5, out=low_out) if mean else torch.add(first, second, out=low_out)
             halves += [low, torch.sub(first, low if mean else second, out=high_out)]
         bands = halves
-    return approximation, detail
+    return (results[0], results[1]) if results else (bands[0], torch.cat(bands[1:], 1))
 
 
 def _synthesis(approximation: Tensor, detail: Tensor, axes: Axes, mean: bool) -> Tensor:
