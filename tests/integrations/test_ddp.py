@@ -53,6 +53,19 @@ def monai_net(adapter):
     return adapter.MultiResNet(2, 3, 1, channels=(8, 8)), 45
 
 
+def monai_backbone(adapter):
+    return importlib.import_module("monai.networks.nets").FlexibleUNet(3, 1, "haar_2d_c3"), 64
+
+
+def the_well(adapter):
+    return adapter.WellMultiResNet(3, 1, 2, (45, 45), init_features=8), 45
+
+
+def neuraloperator(adapter):
+    pytest.importorskip("neuralop")
+    return adapter.neuralop_class()(3, 1, hidden_channels=8), 45
+
+
 CASES = [
     ("smp", smp_unet),
     ("smp", smp_multiresnet),
@@ -60,6 +73,9 @@ CASES = [
     ("timm", timm_features),
     ("timm", timm_classifier),
     ("monai", monai_net),
+    ("monai", monai_backbone),
+    ("pde", the_well),
+    ("pde", neuraloperator),
 ]
 
 
