@@ -163,6 +163,8 @@ def test_class_labels():
     torch.testing.assert_close(model(x, 3, torch.tensor([4])).sample, model(x, 3, torch.tensor([4, 4])).sample)
     with pytest.raises(ValueError, match=r"class labels must be 0 \.\.\. 3 \(4 for none\), got 0 \.\.\. 5"):
         model(x, 3, torch.tensor([0, 5]))
+    with pytest.raises(TypeError, match="class_labels must be integers, got torch.float32"):
+        model(x, 3, torch.tensor([0.0, 1.0]))
 
 
 @pytest.mark.filterwarnings("ignore:spatial size .* is smaller than:UserWarning")
@@ -289,9 +291,13 @@ def test_conditioning_of_other_networks_is_refused(name):
     with pytest.raises(ValueError, match=f"does not know {name}: leave out, or pass None"):
         model(x, 1, tokens, **{name: {}})
     with pytest.raises(
-        ValueError, match=r"expected encoder_hidden_states of shape .*cross_attention_dim=6\), got \(1, 3, 5\)"
+        ValueError,
+        match=r"expected encoder_hidden_states of shape .*cross_attention_dim\) = \(1, >= 1, 6\), got \(1, 3, 5\)",
     ):
         model(x, 1, torch.randn(1, 3, 5))
+    for tokens, got in ((None, "got NoneType"), (torch.randn(2, 3, TOKENS), r"got \(2, 3, 6\)")):
+        with pytest.raises(ValueError, match=got):
+            model(x, 1, tokens)
 
 
 # ---- memory, precision, attention ---------------------------------------------------------------------

@@ -75,6 +75,8 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both say confi
         if (class_labels is None) != (rows is None):
             what = "missing" if class_labels is None else "unexpected"
             raise ValueError(f"class_labels are {what}: the model was built with num_class_embeds={rows}")
+        if class_labels is not None and torch.as_tensor(class_labels).is_floating_point():
+            raise TypeError(f"class_labels must be integers, got {class_labels.dtype}")
         return self.conditioning(  # type: ignore[no-any-return]
             noise=one_for_each("timestep", timestep, sample),
             label=None if class_labels is None else one_for_each("class_labels", class_labels, sample),

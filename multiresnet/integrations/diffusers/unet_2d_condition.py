@@ -117,11 +117,12 @@ class MultiResNet2DConditionModel(Denoiser):
             mid_block_additional_residual=mid_block_additional_residual,
             down_intrablock_additional_residuals=down_intrablock_additional_residuals,
         )
-        width = self.token_projection.in_features
-        if encoder_hidden_states.ndim != 3 or encoder_hidden_states.shape[2] != width:
+        width, shape = self.token_projection.in_features, tuple(getattr(encoder_hidden_states, "shape", ()))
+        if len(shape) != 3 or (shape[0], shape[2]) != (len(sample), width):
+            got = shape or type(encoder_hidden_states).__name__
             raise ValueError(
-                f"expected encoder_hidden_states of shape (N, T, cross_attention_dim={width}), "
-                f"got {tuple(encoder_hidden_states.shape)}"
+                "expected encoder_hidden_states of shape (N, T, cross_attention_dim) = "
+                f"({len(sample)}, >= 1, {width}), got {got}"
             )
         mask = None if encoder_attention_mask is None else encoder_attention_mask.bool()
         if mask is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from multiresnet.checks import explain_typos
 from multiresnet.integrations.haar_level import HaarLevel
 from multiresnet.integrations.timm.backbone import Backbone
 
@@ -40,6 +41,7 @@ class HaarPyramid(Backbone):
         [(4, 7, 5), (4, 4, 3), (4, 2, 2)]
     """
 
+    @explain_typos
     def __init__(
         self,
         in_chans: int = 3,

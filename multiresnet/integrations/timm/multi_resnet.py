@@ -10,6 +10,7 @@ from torch import Tensor
 
 import multiresnet
 from multiresnet.assembly import Blocks
+from multiresnet.checks import explain_typos
 from multiresnet.integrations.timm.backbone import Backbone
 from multiresnet.integrations.timm.body import Body, Coarser
 from multiresnet.layers import NormName
@@ -50,6 +51,7 @@ class MultiResNet(Backbone):
 
     body: Body
 
+    @explain_typos
     def __init__(
         self,
         in_chans: int = 3,
