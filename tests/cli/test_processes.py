@@ -15,8 +15,18 @@ def start(arguments, folder, log):
     with open(folder / log, "w") as file:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [sys.executable, "-m", "multiresnet.cli", *arguments], cwd=folder, env=environment, stdout=file, stderr=file
+            [sys.executable, "-m", "multiresnet.cli", *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=file,
+            stderr=file,
+            preexec_fn=listen,
         )
+
+
+def listen():
+    """What a shell runs in the background inherits deaf ears."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(pattern, folder, process):
