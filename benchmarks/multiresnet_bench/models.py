@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import multiresnet as mrn
 from multiresnet.checks import closest
@@ -25,6 +27,10 @@ class MissingPackage(ImportError):
     """A peer that is not installed."""
 
 
+class Unsuitable(ValueError):
+    """A network that does not exist for this space."""
+
+
 def build(
     name: str, in_channels: int, out_channels: int, *, space: Space | None = None, params: int | None = None
 ) -> nn.Module:
@@ -36,10 +42,12 @@ def build(
         in_channels: channels of the input.
         out_channels: channels of the output.
         space: for ours; None is `Haar(2, "zeros")`. The peers pad with zeros.
-        params: scale ours to this number of parameters; None takes the widths as they are. The peers always do.
+        params: scale the widths to this number of parameters; None takes them as they are. The networks of smp have
+            fixed widths, whatever `params` says.
 
     Raises:
         ValueError: unknown name, or no such function.
+        Unsuitable: the network is not for this number of dimensions.
         MissingPackage: the peer is not installed.
     """
     space = space if space is not None else Haar(2)
@@ -70,43 +78,138 @@ def _own(kind: type[mrn.UNet], **layout: Any) -> Builder:
     return builder
 
 
-def _paper(kind: type[mrn.MultiResNet] | type[mrn.ResidualUNet], extra_blocks: int) -> Builder:
-    def builder(in_channels: int, out_channels: int, space: Space, params: int | None) -> nn.Module:
-        def make(width: int) -> nn.Module:
-            return kind.paper(in_channels, out_channels, hidden_channels=width, extra_blocks=extra_blocks, space=space)
+def _scaled(make: Callable[[int, int, Space, int], nn.Module], default: int, step: int) -> Builder:
+    """`make` with the last argument, a width, as it is by default, or the multiple of `step` that comes nearest to `params`."""
 
+    def builder(in_channels: int, out_channels: int, space: Space, params: int | None) -> nn.Module:
         if params is None:
-            return make(16)
-        with torch.device("meta"):
-            width = min(range(2, 129, 2), key=lambda width: abs(mrn.count_parameters(make(width)) - params))
-        return make(width)
+            return make(in_channels, out_channels, space, default)
+
+        def count(width: int) -> int:
+            with torch.device("meta"):
+                return mrn.count_parameters(make(in_channels, out_channels, space, width))
+
+        low = high = max(step, 4)
+        while count(high) < params:
+            low, high = high, 2 * high
+        while high - low > step:
+            middle = (low + high) // (2 * step) * step
+            low, high = (middle, high) if count(middle) < params else (low, middle)
+        width = min((low, high), key=lambda width: abs(count(width) - params))
+        return make(in_channels, out_channels, space, width)
 
     return builder
+
+
+def _paper(kind: type[mrn.MultiResNet] | type[mrn.ResidualUNet], extra_blocks: int) -> Builder:
+    def make(in_channels: int, out_channels: int, space: Space, width: int) -> nn.Module:
+        return kind.paper(in_channels, out_channels, hidden_channels=width, extra_blocks=extra_blocks, space=space)
+
+    return _scaled(make, 16, 2)
 
 
 def _smp(encoder: str, architecture: str = "unet") -> Builder:
     def builder(in_channels: int, out_channels: int, space: Space, params: int | None) -> nn.Module:
         smp = package("segmentation_models_pytorch", "segmentation-models-pytorch")
         importlib.import_module("multiresnet.integrations.smp")  # registers "haar"
-        if space.spatial_dims != 2:
-            raise ValueError(f"smp's networks are for 2 spatial dimensions, got {space.spatial_dims}")
+        _only_2d(space)
         arguments = {"encoder_weights": None, "in_channels": in_channels, "classes": out_channels}
         return cast(nn.Module, smp.create_model(architecture, encoder, **arguments))
 
     return builder
 
 
-def _monai(kind: str, **layout: Any) -> Builder:
-    def builder(in_channels: int, out_channels: int, space: Space, params: int | None) -> nn.Module:
-        nets = package("monai.networks.nets", "monai")
-        arguments = {"in_channels": in_channels, "out_channels": out_channels, **layout}
-        return cast(nn.Module, getattr(nets, kind)(spatial_dims=space.spatial_dims, **arguments))
+def _monai_unet(in_channels: int, out_channels: int, space: Space, width: int) -> nn.Module:
+    layout = {"channels": tuple(width * 2**i for i in range(5)), "strides": (2, 2, 2, 2), "num_res_units": 2}
+    return _monai("UNet", in_channels, out_channels, space, **layout)
 
-    return builder
+
+def _monai_basic(in_channels: int, out_channels: int, space: Space, width: int) -> nn.Module:
+    features = tuple(width * n for n in (1, 1, 2, 4, 8, 1))  # the proportions of its default
+    return _monai("BasicUNet", in_channels, out_channels, space, features=features)
+
+
+def _monai_segresnet(in_channels: int, out_channels: int, space: Space, width: int) -> nn.Module:
+    return _monai("SegResNet", in_channels, out_channels, space, init_filters=width)
+
+
+def _monai(kind: str, in_channels: int, out_channels: int, space: Space, **layout: Any) -> nn.Module:
+    make = getattr(package("monai.networks.nets", "monai"), kind)
+    return cast(
+        nn.Module, make(spatial_dims=space.spatial_dims, in_channels=in_channels, out_channels=out_channels, **layout)
+    )
+
+
+def _diffusers_unet(in_channels: int, out_channels: int, space: Space, width: int) -> nn.Module:
+    diffusers = package("diffusers", "diffusers")
+    _only_2d(space)
+    return AtTimeZero(
+        diffusers.UNet2DModel(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            block_out_channels=(width, 2 * width, 3 * width, 4 * width),  # the proportions of its default
+            norm_num_groups=8,
+        )
+    )
+
+
+class AtTimeZero(nn.Module):
+    """A denoiser of diffusers as a network for images."""
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.denoiser(x, 0).sample)
+
+
+def _the_well(module: str, kind: str) -> Callable[[int, int, Space, int], nn.Module]:
+    def make(in_channels: int, out_channels: int, space: Space, width: int) -> nn.Module:
+        dims = space.spatial_dims
+        model = getattr(package(f"the_well.benchmark.models.{module}", "the_well"), kind)
+        return cast(nn.Module, model(in_channels, out_channels, dims, (64,) * dims, init_features=width))
+
+    return make
+
+
+def _fno(in_channels: int, out_channels: int, space: Space, width: int) -> nn.Module:
+    modes = (16,) * space.spatial_dims
+    return cast(nn.Module, package("neuralop.models", "neuraloperator").FNO(modes, in_channels, out_channels, width))
+
+
+def _uno(in_channels: int, out_channels: int, space: Space, width: int) -> nn.Module:
+    """The layout of the documentation of neuraloperator: five layers, the middle ones at half the resolution."""
+
+    def everywhere(*numbers: float) -> list[list[float]]:
+        return [[number] * space.spatial_dims for number in numbers]
+
+    models = package("neuralop.models", "neuraloperator")
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its options
+        model = models.UNO(
+            in_channels,
+            out_channels,
+            width,
+            n_layers=5,
+            uno_out_channels=[width, 2 * width, 2 * width, 2 * width, width],
+            uno_n_modes=everywhere(16, 8, 8, 8, 16),
+            uno_scalings=everywhere(1, 0.5, 1, 2, 1),
+            channel_mlp_skip="linear",  # its default does not build where widths differ
+        )
+    return cast(nn.Module, model)
+
+
+def _only_2d(space: Space) -> None:
+    if space.spatial_dims != 2:
+        raise Unsuitable(f"this network is for 2 spatial dimensions, got {space.spatial_dims}")
 
 
 BUILDERS: dict[str, Builder] = {
     "multiresnet": _own(mrn.MultiResNet),
+    "multiresnet-two-sweeps": _own(mrn.MultiResNet, **mrn.PRESETS["segmentation"]),
+    "multiresnet-patched": _own(mrn.MultiResNet, patch_levels=2),
+    "multiresnet-attention": _own(mrn.MultiResNet, block=("residual", "residual", "attention", "attention")),
+    "multiresnet-transformer": _own(mrn.MultiResNet, block=("residual", "residual", "transformer", "transformer")),
     "multiresnet-fast": _own(mrn.MultiResNet, **FAST),
     "multiresnet-paper": _paper(mrn.MultiResNet, 3),
     "residual-unet": _own(mrn.ResidualUNet),
@@ -116,8 +219,15 @@ BUILDERS: dict[str, Builder] = {
     "smp-resnet34": _smp("resnet34"),
     "smp-haar": _smp("haar"),
     "smp-multiresnet": _smp("haar", "multiresnet"),
-    "monai-unet": _monai("UNet", channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2),
-    "monai-basicunet": _monai("BasicUNet"),
+    "smp-mobilenet": _smp("mobilenet_v2"),
+    "monai-unet": _scaled(_monai_unet, 16, 1),
+    "monai-basicunet": _scaled(_monai_basic, 32, 1),
+    "monai-segresnet": _scaled(_monai_segresnet, 8, 8),
+    "diffusers-unet": _scaled(_diffusers_unet, 64, 8),
+    "well-unet-classic": _scaled(_the_well("unet_classic", "UNetClassic"), 32, 1),
+    "well-unet-convnext": _scaled(_the_well("unet_convnext", "UNetConvNext"), 32, 1),
+    "neuralop-fno": _scaled(_fno, 64, 1),
+    "neuralop-uno": _scaled(_uno, 32, 1),
 }
 
 

@@ -1,10 +1,11 @@
 """What a forward pass and a training step cost, in time and memory, for networks of (nearly) equal parameters.
 
 `multiresnet-fast` and `residual-unet-fast` have the same blocks, patches and norm; only the encoder differs.
-Ours are scaled to the parameters of the reference; the networks of smp and MONAI, and ours in smp's clothes, are taken as
-they are. A training step is forward and backward, without optimiser. Models take turns, and
+All are scaled to the parameters of the reference, but the networks of smp, ours in smp's clothes among them, whose widths
+are fixed. A training step is forward and backward, without optimiser. Models take turns, and
 every ratio is taken within a turn. The peak of memory is that of one step in a fresh process, above what the process
-held before; "saved" are the bytes that autograd keeps for the backward pass.
+held before; "saved" are the bytes that autograd keeps for the backward pass, without a compiler. Compiled models have no
+peak: it would be the compiler's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from multiresnet_bench import models, report, timing
 
 REFERENCE = "residual-unet-paper"
 QUICK = (REFERENCE, "multiresnet-fast", "residual-unet-fast")
-MODES = ("fp32", "bf16", "channels_last")
+MODES = ("fp32", "bf16", "channels_last", "compiled")
 COLUMNS = [
     ["size", "size", ""],
     ["model", "model", ""],
@@ -46,8 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models", nargs="+", metavar="NAME", help=f"of {', '.join(models.BUILDERS)}, or package.module:function"
     )
     parser.add_argument("--reference", metavar="NAME", default=REFERENCE, help=f"of the ratios (default {REFERENCE})")
-    parser.add_argument("--params", type=int, help="to scale ours to (default: those of the reference)")
-    parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="side of the square input (default 128 256)")
+    parser.add_argument("--params", type=int, help="to scale the widths to (default: those of the reference)")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="side of the square or cubic input (default 128 256, or 32 64 in 3-D)",
+    )
+    parser.add_argument("--spatial-dims", type=int, choices=(2, 3), default=2, metavar="N", help="2 (default) or 3")
     parser.add_argument("--batch", type=int, metavar="N", help="default 4")
     parser.add_argument("--channels", type=int, default=3, metavar="N", help="of input and output (default 3)")
     parser.add_argument("--mode", choices=MODES, default="fp32", help="default fp32; bf16 is autocast")
@@ -62,18 +70,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     config: dict[str, Any] = {
         "models": names,
         "params": options.params or _reference_parameters(options),
-        "sizes": options.sizes or ([32] if options.quick else [128, 256]),
+        "sizes": options.sizes or ([32] if options.quick else [128, 256] if options.spatial_dims == 2 else [32, 64]),
         "batch": options.batch or (1 if options.quick else 4),
         "repetitions": options.repetitions or (2 if options.quick else 7),
         "clock": timing.timer_for(options.device)[1],
     }
-    case = {k: getattr(options, k) for k in ("channels", "mode", "device", "threads")} | {"params": config["params"]}
+    case = {k: getattr(options, k) for k in ("channels", "spatial_dims", "mode", "device", "threads")}
+    case["params"] = config["params"]
     built: dict[str, nn.Module] = {}
     missing: dict[str, str] = {}
     for name in names:
         try:
             built[name] = build(name, case)
-        except models.MissingPackage as error:
+        except (models.MissingPackage, models.Unsuitable) as error:
             missing[name] = str(error)
 
     rows, repetitions = [], {}
@@ -82,7 +91,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         repetitions[str(size)] = samples
         reference = measured[options.reference]
         for name in names:
-            row: dict[str, Any] = {"size": f"{size}²", "model": name}
+            row: dict[str, Any] = {"size": f"{size}{'²³'[options.spatial_dims - 2]}", "model": name}
             if name in missing:
                 rows.append(row | {"model": f"{name}: {missing[name]}"})
                 continue
@@ -104,9 +113,9 @@ def table(result: Mapping[str, Any]) -> Table:
 
 def build(name: str, case: Mapping[str, Any]) -> nn.Module:
     """The model on its device, in its memory format."""
-    channels = case["channels"]
-    model = models.build(name, channels, channels, params=case["params"]).to(case["device"])
-    return model.to(memory_format=torch.channels_last) if case["mode"] == "channels_last" else model
+    channels, space = case["channels"], mrn.spaces.Haar(case["spatial_dims"])
+    model = models.build(name, channels, channels, space=space, params=case["params"]).to(case["device"])
+    return model.to(memory_format=memory_format(case))
 
 
 def measure(
@@ -116,24 +125,27 @@ def measure(
     x = random_input(case, config["batch"], size)
     timer, _ = timing.timer_for(case["device"])
     turns = {"timer": timer, "repetitions": config["repetitions"]}
+    timed = {k: torch.compile(m) if case["mode"] == "compiled" else m for k, m in built.items()}
     samples = {
         "forward": timing.interleave(
-            {k: functools.partial(forward_only, m, x, case) for k, m in built.items()}, **turns
+            {k: functools.partial(forward_only, m, x, case) for k, m in timed.items()}, **turns
         ),
-        "step": timing.interleave({k: functools.partial(step, m, x, case) for k, m in built.items()}, **turns),
+        "step": timing.interleave({k: functools.partial(step, m, x, case) for k, m in timed.items()}, **turns),
     }
 
     rows: dict[str, dict[str, Any]] = {}
     for name, model in built.items():
         with precision(case):
             saved = mrn.count_saved_bytes(model, x)
-        if torch.device(case["device"]).type == "cuda":
+        if case["mode"] == "compiled":
+            peak = None
+        elif torch.device(case["device"]).type == "cuda":
             peak = timing.peak_bytes(functools.partial(step, model, x, case), case["device"])
         else:
             peak = timing.in_fresh_process(peak_of_step, name, dict(case), config["batch"], size)
         row: dict[str, Any] = {
             "params": mrn.count_parameters(model),
-            "macs": mrn.count_macs(model, (size, size)),
+            "macs": mrn.count_macs(model, (size,) * case["spatial_dims"]),
             "saved": saved / 1e6,
             "peak": None if peak is None else peak / 1e6,
         }
@@ -154,8 +166,14 @@ def peak_of_step(name: str, case: Mapping[str, Any], batch: int, size: int) -> i
 
 
 def random_input(case: Mapping[str, Any], batch: int, size: int) -> Tensor:
-    x = torch.randn(batch, case["channels"], size, size, device=case["device"])
-    return x.to(memory_format=torch.channels_last) if case["mode"] == "channels_last" else x
+    x = torch.randn(batch, case["channels"], *(size,) * case["spatial_dims"], device=case["device"])
+    return x.to(memory_format=memory_format(case))
+
+
+def memory_format(case: Mapping[str, Any]) -> torch.memory_format:
+    if case["mode"] != "channels_last":
+        return torch.contiguous_format
+    return torch.channels_last if case["spatial_dims"] == 2 else torch.channels_last_3d
 
 
 def precision(case: Mapping[str, Any]) -> torch.autocast:
@@ -178,6 +196,7 @@ def forward_only(model: nn.Module, x: Tensor, case: Mapping[str, Any]) -> None:
 
 
 def _reference_parameters(options: argparse.Namespace) -> int:
+    channels, space = options.channels, mrn.spaces.Haar(options.spatial_dims)
     if options.reference == REFERENCE and options.quick:
-        return mrn.count_parameters(mrn.ResidualUNet.paper(options.channels, options.channels, hidden_channels=4))
-    return mrn.count_parameters(models.build(options.reference, options.channels, options.channels))
+        return mrn.count_parameters(mrn.ResidualUNet.paper(channels, channels, hidden_channels=4, space=space))
+    return mrn.count_parameters(models.build(options.reference, channels, channels, space=space))

@@ -41,6 +41,24 @@ def test_speed(tmp_path, capsys, monkeypatch):
     assert "smp-resnet18" in capsys.readouterr().out
 
 
+def test_speed_in_3d(tmp_path):
+    names, out = ["multiresnet-fast", "diffusers-unet"], tmp_path / "speed.json"
+    options = ["--spatial-dims", "3", "--sizes", "16", "--reference", "multiresnet-fast", "--params", "50000"]
+    assert main(["speed", "--quick", "--models", *names, *options, "--out", str(out)]) == 0
+    reference, unsuitable = results.read(out)["rows"]
+    assert reference["size"] == "16³" and reference["params"] == pytest.approx(50_000, rel=0.05)
+    assert unsuitable["model"] == "diffusers-unet: this network is for 2 spatial dimensions, got 3"
+
+
+@pytest.mark.slow
+@pytest.mark.compile
+def test_speed_compiled(tmp_path):
+    options = ["--mode", "compiled", "--reference", "multiresnet-fast", "--params", "50000", "--sizes", "32"]
+    assert main(["speed", "--quick", "--models", "multiresnet-fast", *options, "--out", str(tmp_path / "c.json")]) == 0
+    (row,) = results.read(tmp_path / "c.json")["rows"]
+    assert row["step"] > 0 and row["peak"] is None and row["saved"] > 0
+
+
 def test_unknown_model(capsys):
     assert main(["speed", "--quick", "--models", "multiresnt"]) == 2
     assert "unknown model 'multiresnt' (did you mean 'multiresnet'?)" in capsys.readouterr().err

@@ -17,8 +17,18 @@ def test_every_network_keeps_the_size(name):
     with torch.no_grad():
         assert model.eval()(torch.zeros(1, 3, 32, 64)).shape == (1, 2, 32, 64)
     assert mrn.count_macs(model, (32, 32)) > 0
-    if name in ("multiresnet", "multiresnet-fast", "residual-unet", "residual-unet-fast"):
-        assert mrn.count_parameters(model) == pytest.approx(200_000, rel=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in models.BUILDERS if not name.startswith("smp-")])
+def test_widths_follow_the_budget(name):
+    steps = {"monai-segresnet": 0.7, "diffusers-unet": 0.6}  # widths in multiples of 8: the step from one to the next
+    close = 0.02 if name in ("multiresnet", "multiresnet-fast", "residual-unet", "residual-unet-fast") else 0.15
+    try:
+        counts = [mrn.count_parameters(models.build(name, 3, 2, params=params)) for params in (2_000_000, 4_000_000)]
+    except models.MissingPackage as error:
+        pytest.skip(str(error))
+    assert counts == [pytest.approx(params, rel=steps.get(name, close)) for params in (2_000_000, 4_000_000)]
+    assert counts[0] < counts[1]
 
 
 def test_the_paper_layout_at_the_reference_budget():
