@@ -13,15 +13,19 @@ from torch import Tensor, nn
 class Scripted(nn.Module):
     """What an adapter returns from `__prepare_scriptable__`: its trace in evaluation mode, with the same parameters.
 
-    Sizes are recorded as sizes, so the trace serves any batch and spatial size; dtype and device are those of the moment.
+    Sizes are recorded as sizes, so the trace serves any batch and spatial size; dtype and device are those that the parameters
+    have at the moment.
 
     Args:
         model: a module with `forward(x)`.
-        example: an input of it.
+        in_channels: channels of x.
+        spatial_dims: 1, 2 or 3.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, in_channels: int, spatial_dims: int = 2) -> None:
         super().__init__()
+        like = next(model.parameters(), torch.zeros(()))
+        example = like.new_zeros(2, in_channels, *(33, 35, 37)[:spatial_dims])  # odd, and different on every axis
         training = model.training
         model.eval()
         with warnings.catch_warnings(), torch.no_grad():

@@ -69,9 +69,8 @@ def boundary_index(size: int, lower: int, upper: int, rules: tuple[Rule, Rule], 
         [1, 2, 0, 1, 2, 0, 1, 2, 0]
     """
     index = torch.arange(-lower, size + upper, device=device)
-    one = torch.ones(
-        (), dtype=index.dtype, device=device
-    )  # times a size that may be a symbol: exporters take only tensors
+    # a size may be a symbol, and exporters take only a tensor as a divisor
+    one = torch.ones((), dtype=index.dtype, device=device)
     mirrored = torch.remainder(index, one * max(2 * (size - 1), 1))
     source = {
         "periodic": torch.remainder(index, one * size),

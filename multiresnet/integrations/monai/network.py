@@ -121,8 +121,7 @@ class MultiResNet(nn.Module):
         return cast(Tensor, y.copy_meta_from(x))  # type: ignore[no-untyped-call]
 
     def __prepare_scriptable__(self) -> nn.Module:
-        parameter = next(self.parameters())
-        return Scripted(self, parameter.new_zeros(2, self.network.in_channels, *(23, 25, 27)[: self.dimensions]))
+        return Scripted(self, self.network.in_channels, self.dimensions)
 
 
 def _halvings(

@@ -108,8 +108,7 @@ class MultiResNet(SegmentationModel):  # type: ignore[misc]  # smp has no types
         check_input(x, in_channels=self.in_channels, spatial_dims=2, dtype=dtype)
 
     def __prepare_scriptable__(self) -> Scripted:
-        parameter = next(self.decoder.parameters())
-        return Scripted(self, parameter.new_zeros(2, self.in_channels, 65, 99))
+        return Scripted(self, self.in_channels)
 
 
 def _finest(values: Iterable[int], depth: int) -> list[int]:

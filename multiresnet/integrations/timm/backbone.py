@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from multiresnet.checks import check_input
 from multiresnet.integrations.scripted import Scripted
-from multiresnet.integrations.timm.features import scripted
 
 
 class Backbone(nn.Module):
@@ -168,4 +167,4 @@ class Backbone(nn.Module):
         check_input(x, in_channels=self.in_chans, spatial_dims=2, dtype=None if parameter is None else parameter.dtype)
 
     def __prepare_scriptable__(self) -> Scripted:
-        return scripted(self, self.in_chans)
+        return Scripted(self, self.in_chans)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 import multiresnet
 from multiresnet.integrations.scripted import Scripted
-from multiresnet.integrations.timm.features import scripted
 from multiresnet.layers import NormName, make_norm
 from multiresnet.unet import Restrict, Sweep
 
@@ -59,7 +58,7 @@ class Body(nn.Module):
         self.restricts, self.norm = self.restricts[: len(self.sweeps) - 1], nn.Sequential()
 
     def __prepare_scriptable__(self) -> Scripted:
-        return scripted(self, self.encoder.in_channels)
+        return Scripted(self, self.encoder.in_channels)
 
 
 class Coarser(nn.Module):
