@@ -537,26 +537,6 @@ def test_diffusion_task_takes_it():
 # ---- the host itself ----------------------------------------------------------------------------------
 
 
-def test_without_the_host():
-    code = """
-import importlib.metadata as m, sys
-real = m.version
-def version(name):
-    if name == "diffusers":
-        raise m.PackageNotFoundError(name)
-    return real(name)
-m.version = version
-import multiresnet
-try:
-    multiresnet.MultiResNet2DModel
-except ImportError as error:
-    assert "diffusers" not in sys.modules
-    sys.exit(str(error))
-"""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stderr.strip() == "diffusers is not installed; pip install 'multiresnet[diffusion]'"
-
-
 def test_host_of_another_version(monkeypatch):
     monkeypatch.setattr("multiresnet.integrations.host.version", lambda name: "0.41.0")
     with pytest.warns(UserWarning, match="diffusers 0.41.0 lies outside the versions"):

@@ -372,15 +372,6 @@ def test_registering_twice_changes_nothing():
 # --------------------------------------------------------------------------------------------------------------- the host
 
 
-def test_a_missing_host_names_the_extra(monkeypatch):
-    def missing(name):
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr("multiresnet.integrations.host.version", missing)
-    with pytest.raises(ImportError, match=r"monai is not installed; pip install 'multiresnet\[medical\]'"):
-        importlib.reload(ours)
-
-
 def test_another_version_warns(monkeypatch):
     monkeypatch.setattr("multiresnet.integrations.host.version", lambda name: "1.4.0")
     with pytest.warns(UserWarning, match="monai 1.4.0 lies outside"):

@@ -3,8 +3,6 @@
 import importlib
 import io
 import json
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -398,29 +396,7 @@ def test_bad_images(encoder, x, kind, words):
     assert words in str(error.value)
 
 
-# --------------------------------------------------------------------------------------------------- the host is missing
-
-
-def test_missing_host():
-    """And without the import of the adapter nobody misses it."""
-    code = """
-import importlib.metadata as metadata
-import sys
-version = metadata.version
-def missing(name):
-    if name == "segmentation-models-pytorch":
-        raise metadata.PackageNotFoundError(name)
-    return version(name)
-metadata.version = missing
-import multiresnet
-assert "segmentation_models_pytorch" not in sys.modules
-import multiresnet.integrations.smp
-"""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.returncode == 1
-    assert run.stderr.strip().endswith(
-        "ImportError: segmentation-models-pytorch is not installed; pip install 'segmentation-models-pytorch'"
-    )
+# --------------------------------------------------------------------------------------------------- another host
 
 
 def test_host_of_another_version(monkeypatch):
