@@ -69,8 +69,9 @@ class Conditioning(nn.Module):
                 raise ValueError(f"the conditioning {name!r} is {word}")
             if value is None or part is None:
                 continue
-            compiling = torch.compiler.is_compiling()  # no branches on values then
-            if name == "label" and not compiling and bool(((value < 0) | (value > self.classes)).any()):
+            # a compiled graph has no branches on values
+            checked = name == "label" and not torch.compiler.is_compiling()
+            if checked and bool(((value < 0) | (value > self.classes)).any()):
                 raise ValueError(
                     f"class labels must be 0 ... {self.classes - 1} ({self.classes} for none), "
                     f"got {int(value.min())} ... {int(value.max())}"

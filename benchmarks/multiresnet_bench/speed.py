@@ -83,6 +83,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         try:
             built[name] = build(name, case)
         except (models.MissingPackage, models.Unsuitable) as error:
+            if name == options.reference:  # nothing to compare with
+                raise
             missing[name] = str(error)
 
     rows, repetitions = [], {}

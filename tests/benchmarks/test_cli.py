@@ -50,6 +50,12 @@ def test_speed_in_3d(tmp_path):
     assert unsuitable["model"] == "diffusers-unet: this network is for 2 spatial dimensions, got 3"
 
 
+def test_a_reference_that_cannot_be_built_is_an_error(capsys):
+    options = ["--spatial-dims", "3", "--reference", "diffusers-unet", "--params", "50000"]
+    assert main(["speed", "--quick", "--models", "multiresnet-fast", *options]) == 2
+    assert "this network is for 2 spatial dimensions, got 3" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.compile
 def test_speed_compiled(tmp_path):
