@@ -1,10 +1,10 @@
 """Real sets through the command line, a few minutes each: what a practitioner gets from the shipped configurations."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from multiresnet_bench import packed
 
 from multiresnet.cli import main
 
@@ -26,10 +26,7 @@ SETS = {  # set: (configuration, options, seconds, metric, least value)
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.filterwarnings("default")
 def test_a_few_minutes_of_fit(name: str, shared_data: Path, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("real_data", Path(__file__).parent / "real_data.py")
-    real_data = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(real_data)
-    root = getattr(real_data, name)(shared_data, tmp_path / name)
+    root = getattr(packed, name)(shared_data, tmp_path / name)
     config, options, seconds, metric, least = SETS[name]
     out = tmp_path / "run"
     time = f"00:00:{seconds // 60:02d}:{seconds % 60:02d}"

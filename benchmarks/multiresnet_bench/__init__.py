@@ -1,8 +1,9 @@
-"""Benchmarks: a module for each command of `multiresnet-bench`, a JSON for each table of the documentation.
+"""Benchmarks: a module for each command of `multiresnet-bench`, a JSON for each table and picture of the documentation.
 
-A command's module has three functions:
+A command's module has these functions:
 
     add_arguments(parser: argparse.ArgumentParser) -> None
     run(options: argparse.Namespace) -> dict            # JSON-able, with "rows"; see `results`
-    table(result: Mapping) -> rich.table.Table
+    plot(result: Mapping) -> matplotlib.figure.Figure   # from the JSON alone; see `plots`
+    table(result: Mapping) -> rich.table.Table          # optional; without it the rows as "columns" says
 """

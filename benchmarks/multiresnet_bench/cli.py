@@ -1,4 +1,4 @@
-"""`multiresnet-bench COMMAND`: run a benchmark, print its table, write its JSON; or put all tables into a page."""
+"""`multiresnet-bench COMMAND`: run a benchmark, print its table, keep its JSON and its picture; or report on all of them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,36 @@ import argparse
 import importlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-COMMANDS = {
-    "haar": "the Haar transform against a copy of the same bytes and the wavelet libraries",
-    "speed": "time and memory of a training step at equal parameters",
-    "pde": "accuracy on Navier-Stokes at equal training time",
-    "segmentation": "accuracy on membrane segmentation at equal training time",
-    "schemes": "one network on Navier-Stokes: one-step, unrolled, pushforward and staged training at equal time",
-    "report": "put the tables of all results into the documentation",
+GROUPS = {
+    "cost": {
+        "haar": "the Haar transform against a copy of the same bytes and the wavelet libraries",
+        "speed": "time and memory of a forward pass and of a training step",
+    },
+    "accuracy at equal training time": {
+        "pde": "PDE surrogates: accuracy against training time, MACs and memory",
+        "segmentation": "membrane segmentation: accuracy against training time, MACs and memory",
+        "diffusion": "sample quality at equal training time",
+        "allocate": "where to spend the parameters that the encoder saved",
+        "schemes": "one-step, unrolled, pushforward and staged training of one network",
+    },
+    "all results": {
+        "report": "put their tables and pictures into the documentation and into one HTML page",
+    },
 }
-TRAINING = ("pde", "segmentation", "schemes")
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+TRAINING = tuple(GROUPS["accuracy at equal training time"])
 RESULTS = Path("benchmarks") / "results"
+EXAMPLE = """example:
+  multiresnet-bench pde --quick        see that it runs, in seconds
+  multiresnet-bench pde --seeds 5      measure; writes benchmarks/results/pde.json and pde.svg
+  multiresnet-bench report             write benchmarks/report.html
+
+options of a command: multiresnet-bench COMMAND --help"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,14 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None takes those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands = "\n".join(f"  {name:14}{text}" for name, text in COMMANDS.items())
+    groups = [
+        "\n".join([f"{group}:", *(f"  {name:14}{text}" for name, text in commands.items())])
+        for group, commands in GROUPS.items()
+    ]
     top = argparse.ArgumentParser(
         prog="multiresnet-bench",
-        description="Benchmarks of multiresnet.",
-        epilog=f"commands:\n{commands}\n\nOptions of one: multiresnet-bench COMMAND --help",
+        usage="multiresnet-bench COMMAND [options]",
+        description="\n\n".join(
+            ["Benchmarks of multiresnet. Each prints a table and keeps its numbers as JSON.", *groups]
+        ),
+        epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    top.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     command = top.parse_args(arguments[:1]).command
     try:
         module = _load(command)  # only this one: each brings its own libraries
@@ -47,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"multiresnet-bench {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; no result was written", file=sys.stderr)
+        resumes = command in TRAINING and "--quick" not in arguments
+        kept = "finished runs are kept, the same command goes on from there" if resumes else "no result was written"
+        print(f"stopped; {kept}", file=sys.stderr)
         return 130
 
 
@@ -55,7 +79,7 @@ def _benchmark(command: str, module: ModuleType, arguments: Sequence[str]) -> in
     import torch
     from rich.console import Console
 
-    from multiresnet_bench import results
+    from multiresnet_bench import report, results
 
     parser = argparse.ArgumentParser(prog=f"multiresnet-bench {command}", description=COMMANDS[command])
     default = RESULTS / f"{command}.json"
@@ -73,16 +97,32 @@ def _benchmark(command: str, module: ModuleType, arguments: Sequence[str]) -> in
         options.out = options.out or (default if keep else Path(scratch) / default.name)
         measured = module.run(options)
         result = results.complete(measured, name=options.out.stem, arguments=arguments, options=options)
-        results.write(result, options.out)  # first: a table that cannot be drawn loses nothing
-    console, table = Console(), module.table(result)
+        results.write(result, options.out)  # first: a table or picture that cannot be drawn loses nothing
+        result = results.read(options.out)
+    if keep:
+        print(f"wrote {options.out}")
+    console, table = Console(), getattr(module, "table", report.terminal)(result)
     wide = console.options.update(width=1000)
     console.width = max(
         console.width, console.measure(table, options=wide).maximum
     )  # a narrow terminal wraps, but cuts nothing off
     console.print(table)
     if keep:
-        print(f"wrote {options.out}")
+        _draw(module, result, options.out.with_suffix(".svg"))
     return 0
+
+
+def _draw(module: ModuleType, result: Mapping[str, Any], path: Path) -> None:
+    from multiresnet.atomic import write_atomically
+    from multiresnet_bench import plots
+
+    try:
+        svg = plots.svg(module.plot(result))
+    except Exception as error:  # the measurement succeeded, and may have taken days
+        print(f"no picture: {error!r}; the numbers are in {path.with_suffix('.json')}", file=sys.stderr)
+        return
+    write_atomically(path, lambda file: file.write_bytes(svg))
+    print(f"wrote {path}")
 
 
 def _load(command: str) -> ModuleType:

@@ -5,7 +5,8 @@ implementation is first compared with PyWavelets, in value and, where it has one
 
 On Linux the measurement runs in a second process with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ set high: as it
 comes, glibc maps a block of 32 MiB or more from the system at each allocation and the system clears it page by page. A
-copy then looks four times slower than it is, and every ratio to it too good.
+copy then looks four times slower than it is, and every ratio to it too good. On a GPU there is no such process, PyWavelets is
+only what the others are compared with, and convolutions don't round their inputs to TF32.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from typing import Any
 import numpy as np
 import pywt
 import torch
-from rich.table import Table
+from matplotlib.figure import Figure
 from torch import Tensor
 
 import multiresnet as mrn
-from multiresnet_bench import models, report, timing
+from multiresnet_bench import models, plots, timing
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 * 2**30), "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30)}
 SHAPES = ((8, 64, 128, 128), (1, 3, 2048, 2048), (8, 64, 16384), (1, 64, 32, 64, 64))
@@ -67,18 +68,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repetitions", type=int, metavar="N", help="turns that count (default 15)")
     compiled = argparse.BooleanOptionalAction
     parser.add_argument("--compile", action=compiled, help="also torch.compile (default yes; no with --quick)")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Rows of ratios for each shape, memory layout and implementation."""
+    timing.check_device(options.device)
     settings = {
         "shapes": QUICK_SHAPES if options.quick else SHAPES,
         "repetitions": options.repetitions or (2 if options.quick else 15),
         "compile": not options.quick if options.compile is None else options.compile,
         "threads": options.threads,
+        "device": options.device,
     }
-    config = {**settings, "clock": timing.timer_for("cpu")[1], "malloc": MALLOC if sys.platform == "linux" else None}
-    if sys.platform != "linux" or all(os.environ.get(name) == value for name, value in MALLOC.items()):
+    malloc = MALLOC if sys.platform == "linux" and options.device == "cpu" else {}
+    config = {**settings, "clock": timing.timer_for(options.device)[1], "malloc": malloc or None}
+    if all(os.environ.get(name) == value for name, value in malloc.items()):
         measured = measure(settings)
     else:
         measured = _measure_in_second_process(settings)
@@ -86,8 +91,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {**measured, "columns": COLUMNS, "config": config, "note": note}
 
 
-def table(result: Mapping[str, Any]) -> Table:
-    return report.terminal(result)
+def plot(result: Mapping[str, Any]) -> Figure:
+    """Each operation, over a copy, for each implementation and shape."""
+    rows = [row for row in result["rows"] if row["layout"] == "contiguous" and row.get("analysis") is not None]
+    shapes, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("shape", "implementation"))
+    found = {(row["implementation"], row["shape"]): row for row in rows}
+    panels = {
+        heading: {name: [found.get((name, shape), {}).get(key) for shape in shapes] for name in names}
+        for key, heading in (("analysis", "analysis"), ("synthesis", "synthesis"), ("fwd_bwd", "forward + backward"))
+    }
+    return plots.dots(panels, shapes, label="ratio to a copy of the same bytes (← better)")
 
 
 def _measure_in_second_process(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,15 +115,18 @@ def _measure_in_second_process(settings: Mapping[str, Any]) -> dict[str, Any]:
 def measure(settings: Mapping[str, Any]) -> dict[str, Any]:
     """`{"rows": ..., "repetitions": seconds of every turn}`."""
     torch.set_num_threads(settings["threads"])
+    device = settings["device"]
+    if device == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # the peers convolve; ours doesn't, and keeps all digits
     rows: list[dict[str, Any]] = []
     repetitions: dict[str, Any] = {}
     for shape in map(tuple, settings["shapes"]):
         for layout in ("contiguous", "channels_last")[: 1 + (len(shape) - 2 in FORMATS)]:
             torch.compiler.reset()  # otherwise the shapes before count as changes of shape
             transforms, missing = implementations(
-                len(shape) - 2, peers=layout == "contiguous", compiled=settings["compile"]
+                len(shape) - 2, peers=layout == "contiguous", compiled=settings["compile"], device=device
             )
-            samples = _measure_shape(shape, layout, transforms, settings["repetitions"])
+            samples = _measure_shape(shape, layout, transforms, settings["repetitions"], device)
             common = {"shape": " × ".join(map(str, shape)), "layout": layout}
             repetitions[f"{common['shape']}, {layout}"] = samples
             for name in transforms:
@@ -123,7 +139,9 @@ def measure(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"rows": rows, "repetitions": repetitions}
 
 
-def implementations(dims: int, *, peers: bool, compiled: bool) -> tuple[dict[str, Transform], dict[str, str]]:
+def implementations(
+    dims: int, *, peers: bool, compiled: bool, device: str = "cpu"
+) -> tuple[dict[str, Transform], dict[str, str]]:
     """Transforms by name, and why others are missing."""
     unit = 2 ** (dims / 2)  # from our mean convention to orthonormal coefficients
     ours = Transform(lambda x: mrn.haar_analysis(x), _our_synthesis, 1.0)
@@ -135,11 +153,15 @@ def implementations(dims: int, *, peers: bool, compiled: bool) -> tuple[dict[str
         found["multiresnet, compiled"] = Transform(analysis, synthesis, 1.0)
     if not peers:
         return found, missing
-    for name, build in (("ptwt", _ptwt), ("pytorch_wavelets", _pytorch_wavelets)):
+    peer_builders = {"ptwt": _ptwt, "pytorch_wavelets": functools.partial(_pytorch_wavelets, device=device)}
+    for name, build in peer_builders.items():
         try:
             found[name] = build(dims, unit)
         except (models.MissingPackage, NotImplementedError) as error:
             missing[name] = str(error)
+    if device != "cpu":
+        missing["PyWavelets"] = "runs on the CPU only"
+        return found, missing
     found["PyWavelets"] = Transform(
         lambda x: tuple(pywt.dwtn(x, "haar", mode="symmetric", axes=range(-dims, 0)).values()),
         lambda bands: pywt.idwtn(dict(zip(_keys(dims), bands)), "haar", mode="symmetric", axes=range(-dims, 0)),
@@ -162,13 +184,13 @@ def _ptwt(dims: int, unit: float) -> Transform:
     return Transform(lambda x: tuple(split(x)), lambda bands: synthesis(bands, "haar"), unit)
 
 
-def _pytorch_wavelets(dims: int, unit: float) -> Transform:
+def _pytorch_wavelets(dims: int, unit: float, device: str) -> Transform:
     if dims == 3:
         raise NotImplementedError("has no 3-D transform")
     library = models.package("pytorch_wavelets", "pytorch_wavelets")
     suffix = {1: "1D", 2: ""}[dims]
-    analysis = getattr(library, f"DWT{suffix}Forward")(J=1, wave="haar", mode="zero")
-    synthesis = getattr(library, f"DWT{suffix}Inverse")(wave="haar", mode="zero")
+    analysis = getattr(library, f"DWT{suffix}Forward")(J=1, wave="haar", mode="zero").to(device)
+    synthesis = getattr(library, f"DWT{suffix}Inverse")(wave="haar", mode="zero").to(device)
     return Transform(analysis, synthesis, unit)
 
 
@@ -177,9 +199,9 @@ def _keys(dims: int) -> list[str]:
 
 
 def _measure_shape(
-    shape: tuple[int, ...], layout: str, transforms: Mapping[str, Transform], repetitions: int
+    shape: tuple[int, ...], layout: str, transforms: Mapping[str, Transform], repetitions: int, device: str
 ) -> dict[str, timing.Samples]:
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     if layout == "channels_last":
         x = x.to(memory_format=FORMATS[len(shape) - 2])
     tasks: dict[str, dict[str, timing.Task]] = {
@@ -196,7 +218,7 @@ def _measure_shape(
         if transform.gradient:
             gradients = [band.clone() for band in flat(bands)]
             tasks["fwd_bwd"][name] = functools.partial(_forward_backward, transform, x, gradients)
-    timer, _ = timing.timer_for("cpu")
+    timer, _ = timing.timer_for(device)
     return {
         operation: timing.interleave(group, timer=timer, repetitions=repetitions) for operation, group in tasks.items()
     }
@@ -211,7 +233,7 @@ def _forward_backward(transform: Transform, x: Tensor, gradients: list[Tensor]) 
 def check(name: str, transform: Transform, x: Tensor, own: Any, bands: Bands) -> None:
     """Raise ValueError unless approximation, all bands, the inverse and the gradient are right to rounding."""
     dims = x.ndim - 2
-    expected = pywt.dwtn(x.numpy(), "haar", axes=range(-dims, 0))
+    expected = pywt.dwtn(_numbers(x), "haar", axes=range(-dims, 0))
     scale = transform.scale / 2 ** (dims / 2)
     numbers = {
         "approximation": (bands[0], scale * expected["a" * dims]),
@@ -222,13 +244,18 @@ def check(name: str, transform: Transform, x: Tensor, own: Any, bands: Bands) ->
     if transform.gradient:  # the adjoint of an orthogonal map, scaled, applied to its own output
         numbers["gradient"] = (_forward_backward(transform, x, flat(bands)), scale**2 * x)
     for what, (value, wanted) in numbers.items():
-        value, wanted = (np.asarray(v, dtype=np.float64) for v in (value, wanted))
+        value, wanted = _numbers(value), _numbers(wanted)
         if value.shape != wanted.shape or not np.allclose(value, wanted, rtol=1e-4, atol=1e-5):
             raise ValueError(f"{name}: the {what} for shape {tuple(x.shape)} differs from PyWavelets; it was not timed")
 
 
 def _energy(arrays: Any) -> float:
-    return math.fsum(float(np.square(np.asarray(array, dtype=np.float64)).sum()) for array in arrays)
+    return math.fsum(float(np.square(_numbers(array)).sum()) for array in arrays)
+
+
+def _numbers(value: Any) -> Any:
+    """On the CPU, in double precision."""
+    return np.asarray(value.cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
 
 
 def flat(bands: Any) -> list[Any]:

@@ -1,79 +1,146 @@
-"""Results as tables: on the terminal, and in the documentation between `<!-- table: NAME -->` and `<!-- end -->`.
+"""Results as tables and pictures: on the terminal, in the documentation, and as a page of their own.
 
-A result's "columns" say how its rows are shown: [key, heading, format], the format being Python's for a number (".3f",
-",d", ".0%"), or "" for whatever it is. A row that has KEY_sd beside KEY is shown as mean ± standard deviation.
+In the documentation they stand between `<!-- table: NAME -->` or `<!-- picture: NAME -->` and `<!-- end -->`. A result's
+"columns" say how its rows are shown: [key, heading, format], the format being Python's for a number (".3f", ",d", ".0%"),
+or "" for whatever it is. A row that has KEY_sd beside KEY is shown as mean ± standard deviation.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import importlib
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from multiresnet.atomic import write_atomically
 from multiresnet_bench import results
 
-TABLE = re.compile(
-    r"(?P<begin>^<!-- table: (?P<name>[\w.-]+) -->\n)(?P<body>.*?)(?P<end>^<!-- end -->$)", re.DOTALL | re.MULTILINE
+PLACE = re.compile(
+    r"(?P<begin>^<!-- (?P<kind>table|picture): (?P<name>[\w.-]+) -->\n)(?P<body>.*?)(?P<end>^<!-- end -->$)",
+    re.DOTALL | re.MULTILINE,
 )
+IMAGES = Path("images") / "benchmarks"  # beside the page
+NOT_FINITE = ("nan", "inf", "-inf")  # JSON has no numbers for them
+Places = Mapping[tuple[str, str], str]
 Cells = tuple[list[str], list[bool], list[list[str]]]
+
+
+class Picture(NamedTuple):
+    """A picture, and what it shows in words."""
+
+    alt: str
+    svg: bytes
 
 
 def main(arguments: Sequence[str]) -> int:
     """`multiresnet-bench report`; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="multiresnet-bench report",
-        description="Write the tables of all results into the page, in place of those between "
-        "<!-- table: NAME --> and <!-- end -->; NAME is the file's name without .json.",
+        description="Write the tables and pictures of all results into the documentation, in place of what is between "
+        "<!-- table: NAME --> or <!-- picture: NAME --> and <!-- end -->, and into an HTML page of their own; "
+        "NAME is the file's name without .json.",
     )
     add_arguments(parser)
     options = parser.parse_args(arguments)
     page = options.page.read_text(encoding="utf-8")
-    found = {path.stem: results.read(path) for path in sorted(options.results.glob("*.json"))}
-    new = fill(page, found)
-    wanted = {match["name"] for match in TABLE.finditer(page)}
-    for name in sorted(wanted - found.keys()):
-        print(f"{options.page}: no result for the table {name}; it stays as it is", file=sys.stderr)
-    for name in sorted(found.keys() - wanted):
-        place = f"<!-- table: {name} --> and <!-- end -->"
-        print(f"{options.page}: no place for the result {name}; add {place}", file=sys.stderr)
-    if options.check:
+    files = [path for path in sorted(options.results.glob("*.json")) if not path.stem.endswith(".unfinished")]
+    found = {path.stem: results.read(path) for path in files}
+    places = {(match["kind"], match["name"]) for match in PLACE.finditer(page)}
+    tables = {("table", name): markdown(result) for name, result in found.items()}
+    new = fill(page, tables)
+    if options.check:  # tables only: another matplotlib draws other bytes
+        _say_what_is_missing(options.page, {place for place in places if place[0] == "table"}, tables)
         if new != page:
             print(f"{options.page} is not what the results say; run multiresnet-bench report", file=sys.stderr)
         return int(new != page)
-    if new != page:
-        temporary = options.page.with_name(f".{options.page.name}.tmp")
-        temporary.write_text(new, encoding="utf-8")
-        os.replace(temporary, options.page)
-    print(f"{options.page}: {len(wanted & found.keys())} tables, {'changed' if new != page else 'as before'}")
+    pictures = {name: drawn for name, result in found.items() if (drawn := picture(result))}
+    links = {("picture", name): link(name, drawn.alt) for name, drawn in pictures.items()}
+    _say_what_is_missing(options.page, places, {**tables, **links})
+    new = fill(new, links)
+    changed = _write(options.page, new.encode())
+    for _, name in sorted(places & links.keys()):
+        changed |= _write(options.page.parent / IMAGES / f"{name}.svg", pictures[name].svg)
+    count = f"tables: {len(places & tables.keys())}, pictures: {len(places & links.keys())}"
+    print(f"{options.page}: {'changed' if changed else 'as before'} ({count})")
+    if options.html is not None:
+        from multiresnet_bench.page import render
+
+        _write(options.html, render(found, pictures).encode())
+        print(f"wrote {options.html}")
     return 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    html = Path("benchmarks/report.html")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="FOLDER")
     parser.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"), metavar="FILE.md")
-    parser.add_argument("--check", action="store_true", help="change nothing; status 1 if the page is out of date")
+    parser.add_argument("--html", type=Path, default=html, metavar="FILE.html", help=f"default {html}")
+    parser.add_argument("--no-html", action="store_const", const=None, dest="html", help="leave that page out")
+    parser.add_argument("--check", action="store_true", help="change nothing; status 1 if a table is out of date")
 
 
-def fill(page: str, found: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page with the tables of the results that it has places for.
+def picture(result: Mapping[str, Any]) -> Picture | None:
+    """What the command's `plot` draws; None where it has none, or where the result is older than its picture."""
+    from multiresnet_bench import cli, plots
+
+    command = command_of(result)
+    if command not in cli.COMMANDS or (command in cli.TRAINING and "measure" not in result):
+        return None
+    figure = importlib.import_module(f"multiresnet_bench.{command}").plot(result)
+    return Picture(plots.describe(figure), plots.svg(figure))
+
+
+def command_of(result: Mapping[str, Any]) -> str:
+    """What stood after `multiresnet-bench`."""
+    return "".join(shlex.split(result["command"])[1:2])
+
+
+def link(name: str, alt: str) -> str:
+    """A picture in Markdown."""
+    escaped = re.sub(r"([\[\]\\])", r"\\\1", alt)
+    return f"![{escaped}]({(IMAGES / name).as_posix()}.svg)\n"
+
+
+def fill(page: str, contents: Places) -> str:
+    """The page with the contents, by ("table" or "picture", name), that it has places for.
 
     Raises:
         ValueError: a place that is not closed.
     """
-    if page.count("<!-- table:") != len(TABLE.findall(page)):
-        raise ValueError("a <!-- table: NAME --> has no <!-- end -->, each alone on its line; add it")
+    if len(re.findall("<!-- (?:table|picture):", page)) != len(PLACE.findall(page)):
+        raise ValueError(
+            "a <!-- table: NAME --> or <!-- picture: NAME --> has no <!-- end -->, each alone on its line; add it"
+        )
 
     def replace(match: re.Match[str]) -> str:
-        result = found.get(match["name"])
-        return match[0] if result is None else f"{match['begin']}\n{markdown(result)}\n{match['end']}"
+        content = contents.get((match["kind"], match["name"]))
+        return match[0] if content is None else f"{match['begin']}\n{content}\n{match['end']}"
 
-    return TABLE.sub(replace, page)
+    return PLACE.sub(replace, page)
+
+
+def _say_what_is_missing(page: Path, places: set[tuple[str, str]], contents: Places) -> None:
+    for kind, name in sorted(places - contents.keys()):
+        print(f"{page}: no result for the {kind} {name}; it stays as it is", file=sys.stderr)
+    for kind, name in sorted(contents.keys() - places):
+        if kind == "table":  # not every page wants every picture
+            print(
+                f"{page}: no place for the result {name}; add <!-- table: {name} --> and <!-- end -->", file=sys.stderr
+            )
+
+
+def _write(path: Path, content: bytes) -> bool:
+    """Write what is not there already; returns whether it was not."""
+    if path.exists() and path.read_bytes() == content:
+        return False
+    write_atomically(path, lambda file: file.write_bytes(content))
+    return True
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -108,20 +175,27 @@ def provenance(result: Mapping[str, Any]) -> str:
     return f"<small>`{result['command']}`: {made}.</small>"
 
 
+def columns(result: Mapping[str, Any]) -> list[list[str]]:
+    """[key, heading, format] of each column."""
+    keys = dict.fromkeys(key for row in result["rows"] for key in row)
+    return result.get("columns") or [[key, key.replace("_", " "), ""] for key in keys if not key.endswith("_sd")]
+
+
 def cells(result: Mapping[str, Any]) -> Cells:
     """Headings, which columns are right-aligned, and the text of each cell."""
-    rows = result["rows"]
-    keys = dict.fromkeys(key for row in rows for key in row)
-    columns = result.get("columns") or [[key, key.replace("_", " "), ""] for key in keys if not key.endswith("_sd")]
-    headings = [heading for _, heading, _ in columns]
-    numeric = [all(_is_number(row[key]) for row in rows if row.get(key) is not None) for key, _, _ in columns]
-    return headings, numeric, [[cell(row, key, spec) for key, _, spec in columns] for row in rows]
+    rows, shown = result["rows"], columns(result)
+    headings = [heading for _, heading, _ in shown]
+    numeric = [
+        all(is_number(row[key]) or row[key] in NOT_FINITE for row in rows if row.get(key) is not None)
+        for key, _, _ in shown
+    ]
+    return headings, numeric, [[cell(row, key, spec) for key, _, spec in shown] for row in rows]
 
 
 def cell(row: Mapping[str, Any], key: str, spec: str) -> str:
     """A value of a row, with "± sd" if the row has one, over more than one seed."""
     value, sd = row.get(key), row.get(f"{key}_sd")
-    if sd is None or value is None or row.get("seeds") == 1:
+    if sd is None or not is_number(value) or row.get("seeds") == 1:
         return show(value, spec)
     return f"{show(value, spec)} ± {show(sd, spec)}"
 
@@ -130,7 +204,7 @@ def show(value: Any, spec: str) -> str:
     """A number by its format, null as a dash, anything else as text; 1.3e+09 as 1.3 G."""
     if value is None:
         return "–"
-    if not _is_number(value):
+    if not is_number(value):
         return str(value)
     if spec.endswith("d"):
         return format(round(value), spec)
@@ -140,5 +214,5 @@ def show(value: Any, spec: str) -> str:
     return format(value, spec if spec not in ("", "s") else "" if isinstance(value, int) else ".3g")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -7,7 +7,15 @@ benchmark itself returns:
   beside it in KEY_sd, and their number in "seeds".
 - "columns" (optional): a list of [key, heading, format], how rows are shown; see `report`.
 - "note" (optional): a sentence for below the table.
+- "measure" (of benchmarks that train): what is reported first, `{"key": "one_step", "label": "relative L2 error of one step",
+  "lower_is_better": true, "curve_label": "validation error"}`; the last is optional.
+- "raw" (of benchmarks that train): a dict for each run, with "model", "seed" and its "curve", [seconds, value] in pairs; the
+  value is null or "nan" where the run had diverged.
 - any further fields, such as "repetitions", what was measured before it was reduced to rows.
+
+Pictures (see `plots`) take from rows "model", "step_ms", "macs", "saved" (MB that autograd keeps for one sample), "seconds" of
+training and the key of the measure; a row of what could not be built has no more than "model". Rows and runs of more than one
+training time are told apart by "limit". The rows of `allocate` have "allocation", "group" and, one of them, "reference": true.
 """
 
 from __future__ import annotations
@@ -20,7 +28,6 @@ import os
 import platform
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,10 +36,12 @@ from typing import Any
 import torch
 
 import multiresnet
+from multiresnet.atomic import write_atomically
 
 SCHEMA = 1
 REPOSITORY = Path(__file__).resolve().parents[2]
-PEERS = ("segmentation-models-pytorch", "monai", "ptwt", "pytorch-wavelets", "PyWavelets")
+PEERS = ("segmentation-models-pytorch", "monai", "diffusers", "neuraloperator", "the_well")
+PEERS += ("ptwt", "pytorch-wavelets", "PyWavelets")
 PLAIN = (str, int, float, bool, type(None))
 # field -> type or types, whether it must be there
 FIELDS: dict[str, tuple[Any, bool]] = {
@@ -47,7 +56,10 @@ FIELDS: dict[str, tuple[Any, bool]] = {
     "rows": (list, True),
     "columns": (list, False),
     "note": (str, False),
+    "measure": (dict, False),
+    "raw": (list, False),
 }
+MEASURE = {"key": str, "label": str, "lower_is_better": bool}
 
 
 def complete(
@@ -83,19 +95,8 @@ def write(result: Mapping[str, Any], path: Path) -> None:
     """
     result = _jsonable(result, "result")
     check(result, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp made it private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -146,10 +147,28 @@ def check(result: object, path: Path) -> None:
             format(1.0, column[2].removesuffix("d").removesuffix("s"))
         except ValueError:
             raise wrong(f"columns[{i}] has the format {column[2]!r}; expected one for numbers, such as '.3f'") from None
+    if "measure" in result:
+        measure = result["measure"]
+        for key, kind in MEASURE.items():
+            if not isinstance(measure.get(key), kind):
+                raise wrong(f'measure["{key}"] is {measure.get(key)!r:.60}, expected {kind.__name__}')
+        if not any(measure["key"] in row for row in result["rows"]):
+            raise wrong(f'the measure is "{measure["key"]}", which no row has')
+    for i, run in enumerate(result.get("raw", [])):
+        points = run.get("curve", []) if isinstance(run, Mapping) else None
+        if not (isinstance(points, list) and all(map(_is_point, points))):
+            raise wrong(f'raw[{i}] is {str(run):.60}; expected an object, with pairs [seconds, value] as its "curve"')
+
+
+def _is_point(point: object) -> bool:
+    if not (isinstance(point, (list, tuple)) and len(point) == 2 and isinstance(point[0], (int, float))):
+        return False
+    return isinstance(point[1], (int, float, type(None))) or point[1] in ("nan", "inf", "-inf")
 
 
 def commit(folder: Path = REPOSITORY) -> dict[str, Any] | None:
-    """`{"id": ..., "dirty": ...}`; dirty: files other than results and their page differ. None outside a checkout."""
+    """`{"id": ..., "dirty": ...}`; dirty: files other than results, their page and pictures differ. None outside a checkout."""
+    made = ("benchmarks/results", "docs/benchmarks.md", "docs/images/benchmarks")
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -158,16 +177,16 @@ def commit(folder: Path = REPOSITORY) -> dict[str, Any] | None:
 
     try:
         identity = git("rev-parse", "--short=12", "HEAD")
-        changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!docs/benchmarks.md")
+        changed = git("status", "--porcelain", "--", ".", *(f":!{path}" for path in made))
     except (OSError, subprocess.SubprocessError):
         return None
     return {"id": identity, "dirty": bool(changed)}
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python, this package, torch, numpy and the peers; None for what is not installed."""
+    """Of Python, this package, what it stands on, and the peers; None for what is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version(), "multiresnet": multiresnet.__version__}
-    for package in ("torch", "numpy", *PEERS):
+    for package in ("torch", "numpy", "lightning", *PEERS):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

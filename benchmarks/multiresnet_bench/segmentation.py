@@ -1,132 +1,150 @@
-"""Membranes in electron microscopy (ISBI 2012): what sweeps, skips and the split of blocks change, at equal training time.
+"""Segmentation from scratch: networks at equal training time, trained as `SegmentationTask` trains them.
 
-Random 256 x 256 crops with flips and quarter turns of 20 sections; selection on 4, report on 6 consecutive sections
-(512 x 512, whole). Loss and report: binary cross-entropy of the membrane; IoU of the membrane at probability 1/2.
+Sets, unpacked from the archives in `--data` and kept in `--keep`: membranes in electron microscopy (ISBI 2012), nuclei in
+microscopy (DSB 2018), street scenes (CamVid, 11 classes), the hippocampus in MRI (3-D); or any folder that
+`ImageMaskDataModule` reads, with masks of 0 and 1. Training on random crops with flips and quarter turns (CamVid: left-right),
+Dice and cross-entropy as loss; report on whole images.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import os
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.table import Table
-from torch import Tensor
+from matplotlib.figure import Figure
 
-import multiresnet as mrn
-from multiresnet_bench.pde import build
-from multiresnet_bench.train import Recipe, add_training_arguments, mean_and_sd, plan, run_jobs, train
+from multiresnet.atomic import write_atomically
+from multiresnet.data import Augment, ImageMaskDataModule
+from multiresnet.tasks import OverlapMetrics, SegmentationTask
+from multiresnet_bench import models, packed, plots, race
+from multiresnet_bench.jobs import Row
 
-OURS: dict[str, Any] = {"build": "MultiResNet", "norm": "group"}
-TWO: dict[str, Any] = OURS | {"channels": (32, 48, 64, 96), "sweeps": 2}
-CLASSIC: dict[str, Any] = {"build": "ResidualUNet"}
+LOOKS = 12  # validation images that the curves are made of
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "residual u-net": CLASSIC,
-    "residual u-net, more in the decoder": CLASSIC
-    | {"channels": (32, 48, 64, 80), "num_blocks": (1, 2, 2, 2), "encoder_blocks": 1},
-    "one sweep": OURS,
-    "one sweep, packet": OURS | {"skip": "packet"},
-    "one sweep, scattering": OURS | {"skip": "scattering"},
-    "two sweeps, (1,1,1,1) then (1,2,2,1)": TWO | {"num_blocks": ((1, 1, 1, 1), (1, 2, 2, 1))},
-    "two sweeps, (2,0,0,0) then (1,2,2,2)": TWO | {"num_blocks": ((2, 0, 0, 0), (1, 2, 2, 2))},
-    "two sweeps, (1,1,0,0) then (1,1,2,2)": TWO | {"num_blocks": ((1, 1, 0, 0), (1, 1, 2, 2))},
+
+@dataclass(frozen=True)
+class Images:
+    """How a set is cropped and read."""
+
+    crop: tuple[int, ...] = (128, 128)
+    batch_size: int = 8
+    options: dict[str, Any] = field(default_factory=dict)  # of ImageMaskDataModule
+
+
+SETS = {
+    "membranes": Images(options={"crops": 8}),
+    "nuclei": Images(options={"channels": "rgb"}),
+    "camvid": Images(
+        options={"classes": 11, "ignore_index": 11, "augment": Augment((False, True), quarter_turns=False)}
+    ),
+    "hippocampus": Images((48, 64, 48), 2, {"classes": 3, "augment": Augment(quarter_turns=False)}),
 }
+NETWORKS = (
+    "multiresnet-two-sweeps",
+    "multiresnet",
+    "residual-unet",
+    "residual-unet-two-sweeps",
+    "residual-unet-paper",
+    "smp-resnet18",
+    "smp-mobilenet",
+    "smp-haar",
+    "monai-unet",
+    "monai-basicunet",
+    "monai-segresnet",
+    "diffusers-unet",
+    "well-unet-convnext",
+)
+MEASURE = race.Measure("dice", "Dice on test images", "Dice on validation images", lower_is_better=False)
+FIGURES = [
+    ["dice", "Dice", ".3f"],
+    ["iou", "IoU", ".3f"],
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``multiresnet-bench segmentation``."""
-    add_training_arguments(parser, seconds=120.0, variants=VARIANTS, chosen=VARIANTS)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MULTIRESNET_DATA", "../shared/data")))
-
-
-def load(folder: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Sections and membrane masks of a split, (N, 1, 512, 512) float32 each."""
-    path = folder / "isbi2012_512.npz"
-    if not path.exists():
-        raise SystemExit(f"no {path}: pass the folder that holds it with --data")
-    with np.load(path) as file:
-        chosen = file[f"{split}_idx"]
-        x, cell = file["x"][chosen], file["y"][chosen]
-        train = file["x"][file["train_idx"]]
-    image = (torch.from_numpy(x).float()[:, None] - train.mean()) / train.std()
-    return image, 1.0 - torch.from_numpy(cell).float()[:, None]
-
-
-def synthetic(count: int) -> tuple[Tensor, Tensor]:
-    """Blurred noise and where it is positive: for ``--quick``, which needs no data."""
-    noise = torch.randn(count, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    return noise, (F.avg_pool2d(noise, 5, 1, 2) > 0).float()
-
-
-def job(task: dict[str, Any]) -> dict[str, Any]:
-    """Train and evaluate one model: a row."""
-    torch.set_num_threads(1)
-    torch.manual_seed(task["seed"])
-    folder = Path(task["data"])
-    x, y = synthetic(8) if task["quick"] else load(folder, "train")
-    held_out = synthetic(4) if task["quick"] else load(folder, task["split"])
-    generator = torch.Generator().manual_seed(task["seed"])
-    crop = min(256, x.shape[-1] // 2)
-
-    def draw(high: int) -> int:
-        return int(torch.randint(high, (), generator=generator))
-
-    def batches() -> Any:
-        while True:
-            pairs = []
-            for _ in range(2):
-                n, top, left = draw(len(x)), draw(x.shape[-2] - crop + 1), draw(x.shape[-1] - crop + 1)
-                pair = torch.stack([x[n], y[n]])[..., top : top + crop, left : left + crop]
-                pair = torch.rot90(pair, draw(4), (-2, -1))
-                pairs.append(pair.flip(-1) if draw(2) else pair)
-            batch = torch.stack(pairs, 1)
-            yield batch[0], batch[1]
-
-    model: Any = build(task["options"], 1, 1, mrn.spaces.Haar(2, "reflect"))
-    recipe = Recipe(seconds=task["seconds"], learning_rate=task["learning_rate"])
-    info = train(model, batches(), F.binary_cross_entropy_with_logits, recipe)
-    bce, iou = evaluate(model, *held_out)
-    macs = mrn.count_macs(copy.deepcopy(model), (256, 256))
-    row = {"variant": task["variant"], "seed": task["seed"], "parameters": mrn.count_parameters(model), "macs": macs}
-    return row | {"bce": bce, "iou": iou, **info}
-
-
-@torch.no_grad()
-def evaluate(model: torch.nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Mean binary cross-entropy, and IoU of the membrane over all pixels."""
-    logits = torch.cat([model(section[None]) for section in x])
-    predicted, true = logits > 0, y > 0.5
-    iou = (predicted & true).sum() / (predicted | true).sum().clamp(min=1)
-    return F.binary_cross_entropy_with_logits(logits, y).item(), iou.item()
+    """Options of `multiresnet-bench segmentation`."""
+    race.add_arguments(
+        parser, seconds=120.0, networks=NETWORKS, reference="residual-unet", known=tuple(models.BUILDERS)
+    )
+    parser.add_argument(
+        "--set", default="membranes", metavar="NAME", help=f"{', '.join(SETS)}, or a folder (default membranes)"
+    )
+    race.add_archives(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """All variants, seeds and learning rates."""
-    tasks = plan(options, VARIANTS)
-    raw = run_jobs(job, tasks, log=options.out.with_suffix(".jsonl"), jobs=options.jobs)
-    rows = mean_and_sd(raw, "variant", ("bce", "iou", "steps", "step_seconds"))
-    columns = [
-        ["variant", "model", "s"],
-        ["parameters", "parameters", ",d"],
-        ["macs", "MACs", ".3g"],
-        ["bce", "BCE", ".4f"],
-        ["iou", "IoU of the membrane", ".3f"],
-        ["steps", "steps in the time", ".0f"],
-        ["seeds", "seeds", "d"],
-    ]
-    return {"rows": rows, "raw": raw, "columns": columns}
+    """All networks, learning rates and seeds."""
+    networks = race.by_name(options, NETWORKS)
+    prepare(options)
+    problem = problem_of(load(options.set, options.keep))
+    return race.contest(options, job, networks, problem=problem, measure=MEASURE, figures=FIGURES)
 
 
-def table(result: dict[str, Any]) -> Table:
-    """Mean ± sd over the seeds."""
-    view = Table("model", "parameters", "BCE", "IoU", "steps", title="ISBI 2012 membranes, equal training time")
-    for r in result["rows"]:
-        scores = [f"{r[k]:.4f} ± {r[k + '_sd']:.4f}" for k in ("bce", "iou")]
-        view.add_row(r["variant"], f"{r['parameters']:,}", *scores, f"{r['steps']:.0f}")
-    return view
+def plot(result: dict[str, Any]) -> Figure:
+    """Learning curves, and Dice against time, multiply-accumulates and memory."""
+    return plots.training(result)
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Unpack a set that is not there yet; with `--quick`, draw one: blurred noise and where it is positive."""
+    if options.quick:
+        options.set = str(options.keep / "quick.npz")
+        noise = torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+        arrays = {"images": noise.numpy(), "masks": (F.avg_pool2d(noise, 5, 1, 2)[:, 0] > 0.5).numpy()}
+        write_atomically(Path(options.set), lambda file: np.savez(file, **arrays))
+    elif options.set in SETS:
+        packed.unpacked(getattr(packed, options.set), options.data, options.keep)
+
+
+def load(name: str, keep: Path) -> ImageMaskDataModule:
+    """The data module of a set, set up, with the same split for every seed."""
+    images = SETS.get(name, Images())
+    root = packed.unpacked(getattr(packed, name), Path(), keep) if name in SETS else Path(name)
+    data = ImageMaskDataModule(
+        root, crop=images.crop if name in SETS else "auto", batch_size=images.batch_size, **images.options
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*images are grey")
+        data.setup()
+    if not data.splits["test"]:  # CamVid: its validation images are the report's, a tenth of the others for selection
+        train = data.splits["train"]
+        data.splits = {
+            "train": [p for i, p in enumerate(train) if i % 10],
+            "val": train[::10],
+            "test": data.splits["val"],
+        }
+    return data
+
+
+def problem_of(data: ImageMaskDataModule) -> race.Problem:
+    channels = 1 if data.mode == "binary" else data.classes
+    return race.Problem(data.channels, channels, tuple(data.crop_size), data.boundary)
+
+
+def job(task: Row) -> Row:
+    """Train and test one network."""
+    data = load(task["set"], Path(task["keep"]))
+    problem = problem_of(data)
+    model = race.begin(task, problem)
+    data.seed = task["seed"]  # of the order and the crops; the split is the same for all
+    looked_at = [batch for batch, _ in zip(data.val_dataloader(), range(LOOKS))]
+    segmentation = SegmentationTask(model, lr=task["learning_rate"])
+
+    def score(trained: SegmentationTask) -> float:
+        metrics = OverlapMetrics(trained.labels)
+        for batch in looked_at:
+            logits = trained.whole_logits(batch["image"].to(trained.device))
+            metrics.update(trained.labels.decide(logits).cpu(), batch["mask"])
+        return float(metrics.compute()["dice"])
+
+    row = race.cost(model, problem) | race.fit(segmentation, data, task, score)
+    if task["split"] == "val":
+        return row | {"dice": None, "iou": None}
+    figures = race.test(segmentation, data, task["device"])
+    return row | {"dice": figures["test/dice"], "iou": figures["test/iou"]}

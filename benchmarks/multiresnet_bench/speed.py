@@ -1,26 +1,27 @@
-"""What a forward pass and a training step cost, in time and memory, for networks of (nearly) equal parameters.
+"""What a forward pass and a training step cost, in time and memory, for networks of (nearly) equal parameters, or MACs.
 
 `multiresnet-fast` and `residual-unet-fast` have the same blocks, patches and norm; only the encoder differs.
-All are scaled to the parameters of the reference, but the networks of smp, ours in smp's clothes among them, whose widths
-are fixed. A training step is forward and backward, without optimiser. Models take turns, and
-every ratio is taken within a turn. The peak of memory is that of one step in a fresh process, above what the process
-held before; "saved" are the bytes that autograd keeps for the backward pass, without a compiler. Compiled models have no
-peak: it would be the compiler's.
+All are scaled to the parameters of the reference, or to a number of parameters or of multiply-accumulates, but the networks
+of smp, ours in smp's clothes among them, whose widths are fixed. A training step is forward and backward, without optimiser.
+Models take turns, and every ratio is taken within a turn. The peak of memory is that of one step in a fresh process, above
+what the process held before; "saved" are the bytes that autograd keeps for the backward pass, without a compiler. Compiled
+models have no peak: it would be the compiler's.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from rich.table import Table
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import multiresnet as mrn
-from multiresnet_bench import models, report, timing
+from multiresnet_bench import models, plots, timing
 
 REFERENCE = "residual-unet-paper"
 QUICK = (REFERENCE, "multiresnet-fast", "residual-unet-fast")
@@ -47,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models", nargs="+", metavar="NAME", help=f"of {', '.join(models.BUILDERS)}, or package.module:function"
     )
     parser.add_argument("--reference", metavar="NAME", default=REFERENCE, help=f"of the ratios (default {REFERENCE})")
-    parser.add_argument("--params", type=int, help="to scale the widths to (default: those of the reference)")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--params", type=int, metavar="N", help="parameters of each (default: those of the reference)")
+    budget.add_argument("--macs", type=int, metavar="N", help="multiply-accumulates of each at the first size, instead")
     parser.add_argument(
         "--sizes",
         type=int,
@@ -65,18 +68,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All models at all sizes: rows with times in ms, memory in MB (10^6 bytes), and ratios to the reference."""
+    timing.check_device(options.device)
     names = list(options.models or (QUICK if options.quick else models.BUILDERS))
     names = [options.reference, *(name for name in names if name != options.reference)]
     config: dict[str, Any] = {
         "models": names,
-        "params": options.params or _reference_parameters(options),
         "sizes": options.sizes or ([32] if options.quick else [128, 256] if options.spatial_dims == 2 else [32, 64]),
         "batch": options.batch or (1 if options.quick else 4),
         "repetitions": options.repetitions or (2 if options.quick else 7),
         "clock": timing.timer_for(options.device)[1],
     }
     case = {k: getattr(options, k) for k in ("channels", "spatial_dims", "mode", "device", "threads")}
-    case["params"] = config["params"]
+    case["budget"] = find_budget(options, config["sizes"][0])
+    config["matched"] = dataclasses.asdict(case["budget"])
     built: dict[str, nn.Module] = {}
     missing: dict[str, str] = {}
     for name in names:
@@ -105,18 +109,28 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 known = row[key] is not None and reference[key]
                 row[f"{key}_ratio"] = row[key] / reference[key] if known else None
             rows.append(row)
-    note = f"{config['batch']} samples a step. Ratios to {options.reference}, within each turn."
+    matched = (
+        f"{options.macs:.3g} MACs at {rows[0]['size']}" if options.macs else f"{case['budget'].params:,} parameters"
+    )
+    note = f"Matched: {matched}. {config['batch']} samples a step. Ratios to {options.reference}, within each turn."
     return {"rows": rows, "columns": COLUMNS, "note": note, "config": config, "repetitions": repetitions}
 
 
-def table(result: Mapping[str, Any]) -> Table:
-    return report.terminal(result)
+def plot(result: Mapping[str, Any]) -> Figure:
+    """Time, memory and MACs of a training step over those of the reference, at the largest size."""
+    largest = max((row["size"] for row in result["rows"]), key=lambda size: int(size.rstrip("²³")))
+    rows = [row for row in result["rows"] if row["size"] == largest and row.get("step_ratio") is not None]
+    label = f"ratio to {rows[0]['model']} at {largest} (← better)"  # the reference is measured first
+    rows.sort(key=lambda row: row["step_ratio"])
+    series = {"time of a training step": "step_ratio", "kept for backward": "saved_ratio", "MACs": "macs_ratio"}
+    ratios = {name: [row[key] for row in rows] for name, key in series.items()}
+    return plots.dots({label: ratios}, [row["model"] for row in rows])
 
 
 def build(name: str, case: Mapping[str, Any]) -> nn.Module:
     """The model on its device, in its memory format."""
     channels, space = case["channels"], mrn.spaces.Haar(case["spatial_dims"])
-    model = models.build(name, channels, channels, space=space, params=case["params"]).to(case["device"])
+    model = models.build(name, channels, channels, space=space, budget=case["budget"]).to(case["device"])
     return model.to(memory_format=memory_format(case))
 
 
@@ -197,8 +211,15 @@ def forward_only(model: nn.Module, x: Tensor, case: Mapping[str, Any]) -> None:
         model(x)
 
 
-def _reference_parameters(options: argparse.Namespace) -> int:
+def find_budget(options: argparse.Namespace, size: int) -> models.Budget:
+    """What all are scaled to: the number that was given, or the parameters of the reference."""
     channels, space = options.channels, mrn.spaces.Haar(options.spatial_dims)
+    if options.macs is not None:
+        return models.Budget(macs=options.macs, at=(size,) * options.spatial_dims)
+    if options.params is not None:
+        return models.Budget(params=options.params)
     if options.reference == REFERENCE and options.quick:
-        return mrn.count_parameters(mrn.ResidualUNet.paper(channels, channels, hidden_channels=4, space=space))
-    return mrn.count_parameters(models.build(options.reference, channels, channels, space=space))
+        reference: nn.Module = mrn.ResidualUNet.paper(channels, channels, hidden_channels=4, space=space)
+    else:
+        reference = models.build(options.reference, channels, channels, space=space)
+    return models.Budget(params=mrn.count_parameters(reference))

@@ -43,6 +43,14 @@ def by_events(task: Task) -> float:
     return float(start.elapsed_time(end)) / 1000
 
 
+def check_device(device: str) -> None:
+    """Raise ValueError unless `device` is `cpu`, or `cuda` where torch sees a GPU."""
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be cpu or cuda, got {device!r}; choose among GPUs with CUDA_VISIBLE_DEVICES")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but torch sees no GPU here (torch.cuda.is_available()); use --device cpu")
+
+
 def timer_for(device: str) -> tuple[Timer, str]:
     """The fairest timer and its name: GPU events; with one thread the CPU time of this process; else the wall clock.
 

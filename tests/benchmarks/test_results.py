@@ -10,9 +10,12 @@ import pytest
 import torch
 from multiresnet_bench import results
 
+MEASURE = {"key": "error", "label": "the error", "lower_is_better": True}
+
 
 def test_what_is_written_is_what_is_read(result, tmp_path):
     path = tmp_path / "folder" / "small.json"
+    result |= {"measure": MEASURE, "raw": [{"model": "a|b", "curve": [[0.5, 1.0], [1.0, None], [1.5, "nan"]]}]}
     results.write(result, path)
     assert results.read(path) == result
     assert list(path.parent.iterdir()) == [path]
@@ -38,6 +41,14 @@ def test_not_a_number_and_infinity_survive(result, tmp_path):
         (lambda r: r.update(columns=[["eror", "error", ""]]), '"eror", which no row has'),
         (lambda r: r.update(columns=[["error", "error", ".4q"]]), "format '.4q'"),
         (lambda r: r.update(schema=99), "schema 99"),
+        (
+            lambda r: r.update(measure={**MEASURE, "lower_is_better": 1}),
+            r'measure\["lower_is_better"\] is 1, expected bool',
+        ),
+        (lambda r: r.update(measure={"key": "error"}), r'measure\["label"\] is None, expected str'),
+        (lambda r: r.update(measure={**MEASURE, "key": "eror"}), 'the measure is "eror", which no row has'),
+        (lambda r: r.update(raw=[{"model": "a", "curve": [[1.0, 2.0], [2.0]]}]), r"raw\[0\].*pairs \[seconds, value\]"),
+        (lambda r: r.update(raw=[{}, {"model": "a", "curve": [[1.0, "low"]]}]), r"raw\[1\].*pairs \[seconds, value\]"),
     ],
 )
 def test_a_wrong_result_is_refused_and_leaves_the_old_file(result, tmp_path, change, message):
@@ -74,6 +85,8 @@ def test_a_write_that_is_killed_leaves_the_old_file(result, tmp_path):
     killed = subprocess.run([sys.executable, "-c", program, json.dumps(result), str(path)], env=environment)
     assert killed.returncode == -signal.SIGKILL
     assert path.read_bytes() == before
+    results.write(result, path)  # over what the killed process left behind
+    assert results.read(path) == result and list(tmp_path.iterdir()) == [path]
 
 
 def test_complete_says_how_it_was_made_without_the_paths_of_this_machine(tmp_path):
@@ -107,6 +120,8 @@ def test_commit_and_whether_sources_changed(tmp_path):
     assert clean is not None and not clean["dirty"] and len(clean["id"]) == 12
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     (tmp_path / "benchmarks" / "results" / "x.json").write_text("{}")
-    assert results.commit(tmp_path) == clean  # the results themselves don't count
+    (tmp_path / "docs" / "images" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "docs" / "images" / "benchmarks" / "x.svg").write_text("<svg/>")
+    assert results.commit(tmp_path) == clean  # the results themselves and their pictures don't count
     (tmp_path / "a.py").write_text("2")
     assert results.commit(tmp_path) == {"id": clean["id"], "dirty": True}

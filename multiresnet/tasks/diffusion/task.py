@@ -173,10 +173,20 @@ class DiffusionTask(Task):
         x0, label = self._read(batch)
         first, processes = self._validated, self.trainer.world_size if self._trainer is not None else 1
         self._validated += len(x0)
-        u, eps = fixed_noise([n * processes + self.global_rank for n in range(first, self._validated)], x0.shape[1:])
-        loss = self._loss(x0, eps.to(x0), self.levels.quantile(u), label)
+        loss = self.fixed_loss(x0, label, [n * processes + self.global_rank for n in range(first, self._validated)])
         self.log("val/loss", loss, prog_bar=True, batch_size=len(x0), sync_dist=True)
         return loss
+
+    def fixed_loss(self, x0: Tensor, label: Tensor | None, places: Sequence[int]) -> Tensor:
+        """The loss with noise that depends on nothing but each image's place, to compare networks in evaluation mode.
+
+        Args:
+            x0: (B, C, *space) in [-1, 1].
+            label: (B,) int64, or `None`.
+            places: B numbers.
+        """
+        u, eps = fixed_noise(places, x0.shape[1:])
+        return self._loss(x0, eps.to(x0), self.levels.quantile(u), label)
 
     def _read(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         x0 = batch["image"]

@@ -1,6 +1,12 @@
-"""Real sets, unpacked from the packed folder to the plain files that a user would bring."""
+"""Real sets, unpacked from a folder of packed archives to the plain files that a user would bring.
+
+A set is a function of the folder and of where to put it; `unpacked` calls it once and keeps what it made.
+"""
 
 import io
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +94,35 @@ def radar(data: Path, out: Path) -> Path:
         rain = file["rain_mm_x100"].astype(np.float32) / 100
     np.savez(out / "radar.npz", data=rain[None, :, None], boundary="replicate")
     return out / "radar.npz"
+
+
+def cifar(data: Path, out: Path) -> Path:
+    """out/cifar.npz with x_train, y_train (45,000 images, 32 x 32 RGB) and x_test, y_test (the last 5,000 of the same set)."""
+    with np.load(data / "cifar10_train_jpg.npz") as file:
+        images = np.stack([np.array(Image.open(io.BytesIO(image))) for image in encoded(file, "x")])
+        labels = file["y"]
+    out.mkdir(parents=True, exist_ok=True)
+    parts = {"train": slice(0, 45_000), "test": slice(45_000, None)}
+    np.savez(
+        out / "cifar.npz",
+        **{f"{k}_{part}": v[s] for k, v in (("x", images), ("y", labels)) for part, s in parts.items()},
+    )
+    return out / "cifar.npz"
+
+
+def unpacked(unpack: Callable[[Path, Path], Path], data: Path, keep: Path) -> Path:
+    """What `unpack(data, keep / its name)` returns; done once, whole or not at all.
+
+    Raises:
+        FileNotFoundError: an archive is missing.
+    """
+    folder, unfinished = keep / unpack.__name__, keep / f"{unpack.__name__}.unfinished"
+    if not folder.exists():
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            made = unpack(data, unfinished)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"no {error.filename}: pass the folder that holds it, --data FOLDER") from None
+        (unfinished / "where").write_text(str(made.relative_to(unfinished)))
+        os.replace(unfinished, folder)
+    return folder / (folder / "where").read_text()
