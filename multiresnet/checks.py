@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar, cast
 
@@ -53,6 +54,13 @@ def check_positive(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+
+
+def check_scale(**values: float) -> None:
+    """Raise `ValueError` unless all values are finite numbers > 0."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a number > 0, got {value!r}")
 
 
 def check_input(x: Tensor, *, in_channels: int, spatial_dims: int, dtype: torch.dtype | None) -> None:

@@ -26,6 +26,13 @@ def embed_down(space: Space, x: Tensor, level: int, target: int) -> Tensor:
     return x
 
 
+def scale_details(x: Tensor, channels: int, scale: float) -> Tensor:
+    """Multiply all but the first `channels` channels, which are averages, by `scale`."""
+    if scale == 1 or x.shape[1] == channels:
+        return x
+    return torch.cat([x[:, :channels], scale * x[:, channels:]], 1)
+
+
 class Pyramid(nn.Module):
     """Raw, untiled coefficients of the input at every level: no parameters, no state, no autograd for a plain input.
 
@@ -37,13 +44,25 @@ class Pyramid(nn.Module):
       details of one level, C * 2**d channels;
     - `"packet"`: all wavelet packet coefficients, C * 2**(d * level) channels, nothing is lost at any level;
     - `"scattering"`: as `"detail"`, and the averaged magnitudes of all finer details.
+
+    All but the averages are multiplied by `detail_scale`: details of images are about a tenth of their averages.
     """
 
     radius: dict[int, int | None] = {}
 
-    def __init__(self, space: Space, in_channels: int, *, depth: int, patch_levels: int, skip: SkipName) -> None:
+    def __init__(
+        self,
+        space: Space,
+        in_channels: int,
+        *,
+        depth: int,
+        patch_levels: int,
+        skip: SkipName,
+        detail_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.space, self.depth, self.patch_levels, self.skip = space, depth, patch_levels, skip
+        self.detail_scale = detail_scale
         self.base = max(patch_levels, 1)  # levels of coefficients that "detail" shows together
         self.in_channels = in_channels
 
@@ -90,7 +109,7 @@ class Pyramid(nn.Module):
                 if self.skip == "scattering":
                     skip += [self._magnitude(details[k], k, level) for k in range(1, first + 1)]
                 skips.append(torch.cat(skip, 1) if len(skip) > 1 else skip[0])
-        return skips[::-1]
+        return [scale_details(skip, self.in_channels, self.detail_scale) for skip in skips[::-1]]
 
     def _magnitude(self, detail: Tensor, level: int, target: int) -> Tensor:
         detail = detail.abs()
@@ -112,12 +131,14 @@ class LearnedEncoder(nn.Module):
         levels: Sequence[Level],
         *,
         patch_levels: int,
+        detail_scale: float,
         norm: Norm,
         activation: Activation,
         emb_channels: int,
     ) -> None:
         super().__init__()
         self.space, self.patch_levels, self.in_channels = space, patch_levels, in_channels
+        self.detail_scale = detail_scale
         self.depth = patch_levels + len(levels) - 1
         bands = math.prod(space.detail_bands(k) + 1 for k in range(patch_levels))
         widths = [level.channels for level in levels]
@@ -136,7 +157,8 @@ class LearnedEncoder(nn.Module):
     def forward(self, x: Tensor, emb: Emb | None = None, *, levels: int) -> list[Tensor]:
         """Skips of the `levels` coarsest levels, coarsest first, for an `x` at the resolution that they predict."""
         x = embed_down(self.space, x, self.depth - levels + 1 - self.patch_levels, 0)
-        h = cast(Tensor, self.stem(patches(self.space, x, 0, self.patch_levels)))
+        x = scale_details(patches(self.space, x, 0, self.patch_levels), self.in_channels, self.detail_scale)
+        h = cast(Tensor, self.stem(x))
         skips = []
         for i, blocks in enumerate(self.blocks):
             for block in cast(nn.ModuleList, blocks):

@@ -10,7 +10,7 @@ from torch import nn
 from multiresnet import paper
 from multiresnet.assembly import Blocks, check_delta, check_widths, decoder_parts, make_levels
 from multiresnet.blocks import BlockName, MergeName
-from multiresnet.checks import check_choice, check_positive, explain_typos
+from multiresnet.checks import check_choice, check_positive, check_scale, explain_typos
 from multiresnet.encoders import SKIPS, LearnedEncoder, Pyramid, SkipName
 from multiresnet.layers import Activation, Norm
 from multiresnet.spaces import Haar
@@ -46,6 +46,8 @@ class MultiResNet(UNet):
             and predicts coefficients. 0 runs at full resolution.
         skip: what a level sees of the input: `"approximation"`, `"detail"`, `"packet"` or `"scattering"`
             (`multiresnet.encoders.Pyramid`).
+        detail_scale: factor of the details in what the levels see, > 0. Details of images are about a tenth of their averages,
+            and textures are learned faster where they are not that small.
         sweeps: coarse-to-fine passes; from the second on they start from the pooled features of the one before.
         merge: how the coarse state meets the skip: `"add"`, `"concat"`, or `"strict"`, where only the coarse *output*
             is passed on: U_i = R_pre + R with R_pre = embed(U_(i-1)), equal at the start (definition 2; `patch_levels=0`).
@@ -84,6 +86,7 @@ class MultiResNet(UNet):
         num_blocks: int | Blocks = 2,
         patch_levels: int = 1,
         skip: SkipName = "detail",
+        detail_scale: float = 1.0,
         sweeps: int = 1,
         merge: MergeName = "add",
         norm: Norm = "group",
@@ -97,8 +100,11 @@ class MultiResNet(UNet):
         space = space if space is not None else Haar(2)
         levels = make_levels(channels, num_blocks, block, sweeps)
         check_widths(in_channels, out_channels, patch_levels, emb_channels)
+        check_scale(detail_scale=detail_scale)
         depth = patch_levels + len(levels[0]) - 1
-        encoder = Pyramid(space, in_channels, depth=depth, patch_levels=patch_levels, skip=skip)
+        encoder = Pyramid(
+            space, in_channels, depth=depth, patch_levels=patch_levels, skip=skip, detail_scale=detail_scale
+        )
         super().__init__(
             **decoder_parts(space, encoder, levels, out_channels, merge, norm, activation, emb_channels, lift=True),
             delta=check_delta(delta, in_channels, out_channels),
@@ -144,6 +150,7 @@ class ResidualUNet(UNet):
         num_blocks: decoder blocks of each level, or one such tuple for each sweep.
         encoder_blocks: encoder blocks of each level; `None` takes as many as the (first) decoder sweep has.
         patch_levels: as in `MultiResNet`.
+        detail_scale: as in `MultiResNet`; here of the patches that the encoder starts from.
         sweeps: as in `MultiResNet`.
         merge: as in `MultiResNet`.
         norm: as in `MultiResNet`.
@@ -169,6 +176,7 @@ class ResidualUNet(UNet):
         num_blocks: int | Blocks = 1,
         encoder_blocks: int | Sequence[int] | None = None,
         patch_levels: int = 1,
+        detail_scale: float = 1.0,
         sweeps: int = 1,
         merge: MergeName = "add",
         norm: Norm = "group",
@@ -181,11 +189,13 @@ class ResidualUNet(UNet):
         space = space if space is not None else Haar(2)
         levels = make_levels(channels, num_blocks, block, sweeps)
         check_widths(in_channels, out_channels, patch_levels, emb_channels)
+        check_scale(detail_scale=detail_scale)
         encoder = LearnedEncoder(
             space,
             in_channels,
             levels[0] if encoder_blocks is None else make_levels(channels, encoder_blocks, block, 1)[0],
             patch_levels=patch_levels,
+            detail_scale=detail_scale,
             norm=norm,
             activation=activation,
             emb_channels=emb_channels,

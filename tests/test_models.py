@@ -1,5 +1,7 @@
 """What both networks promise: sizes, symmetries, gradients, conditioning, and what their skips and blocks contain."""
 
+import math
+
 import numpy as np
 import pytest
 import pywt
@@ -259,6 +261,39 @@ def test_skips_are_what_they_say(skip, patch_levels, size, tolerance):
         assert actual.shape == expected.shape
         assert actual.shape[1] == net.encoder.channels(level)
         assert (actual - expected).abs().max() <= tolerance(x.dtype)
+
+
+@pytest.mark.parametrize("patch_levels", [0, 1, 2])
+@pytest.mark.parametrize("skip", SKIPS)
+def test_detail_scale_is_a_factor_of_all_but_the_averages(skip, patch_levels):
+    x = torch.randn(2, 2, 32, 48, dtype=torch.float64)
+    plain, scaled = (
+        tiny(skip=skip, patch_levels=patch_levels, detail_scale=scale).double().encoder(x, levels=3)
+        for scale in (1.0, 8.0)
+    )
+    for level, (a, b) in enumerate(zip(plain, scaled, strict=True)):
+        finest = 3 - 1 - level + patch_levels
+        assert torch.equal(b[:, :2], a[:, :2]) and torch.equal(b[:, 2:], 8 * a[:, 2:])
+        assert torch.allclose(b[:, :2], torch.as_tensor(pooled(x, finest)))
+
+
+def test_detail_scale_of_a_learned_encoder():
+    """The same function as with larger weights in the stem, which reads two averages and six details."""
+    net = ResidualUNet(2, 1, channels=(4, 4), num_blocks=1, detail_scale=8).double()
+    other = ResidualUNet(2, 1, channels=(4, 4), num_blocks=1).double()
+    other.load_state_dict(net.state_dict())
+    x = torch.randn(2, 2, 9, 14, dtype=torch.float64)
+    assert not torch.allclose(net(x), other(x))
+    with torch.no_grad():
+        other.encoder.stem.conv.weight[:, 2:] *= 8
+    assert torch.allclose(net(x), other(x), atol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, math.nan, math.inf, "8", True])
+@pytest.mark.parametrize("build", [MultiResNet, ResidualUNet])
+def test_a_wrong_detail_scale(build, wrong):
+    with pytest.raises(ValueError, match="detail_scale must be a number > 0, got"):
+        build(1, 1, detail_scale=wrong)
 
 
 def test_the_pyramid_is_free():

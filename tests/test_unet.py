@@ -19,6 +19,7 @@ PROJECTED = [
     {"skip": "approximation", "patch_levels": 2},
     {"skip": "detail"},
     {"skip": "detail", "patch_levels": 2},
+    {"skip": "detail", "detail_scale": 8},
 ]
 # These look at finer details too, or compute with them.
 DETAILED = [
@@ -28,6 +29,7 @@ DETAILED = [
     {"skip": "packet", "patch_levels": 2},
     {"skip": "scattering"},
     {"skip": "scattering", "patch_levels": 2},
+    {"skip": "scattering", "detail_scale": 8},
 ]
 
 

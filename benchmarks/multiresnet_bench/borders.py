@@ -78,7 +78,8 @@ class Crop:
     width: int
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output[(..., *(slice(self.width, -self.width) for _ in output.shape[2:]))]
+        inside = slice(self.width, -self.width)
+        return output[(slice(None),) * 2 + (inside,) * (output.ndim - 2)]
 
 
 class Padded(nn.Module):
@@ -111,7 +112,7 @@ class Padded(nn.Module):
 
     def cut(self, y: Tensor, x: Tensor) -> Tensor:
         """The part of `y` that belongs to `x`."""
-        return y[(..., *(slice(n) for n in x.shape[2:]))]
+        return y[(slice(None),) * 2 + tuple(slice(n) for n in x.shape[2:])]
 
 
 class Denoiser(Padded):

@@ -153,8 +153,11 @@ def implementations(
         found["multiresnet, compiled"] = Transform(analysis, synthesis, 1.0)
     if not peers:
         return found, missing
-    peer_builders = {"ptwt": _ptwt, "pytorch_wavelets": functools.partial(_pytorch_wavelets, device=device)}
-    for name, build in peer_builders.items():
+    convolving: dict[str, Callable[[int, float], Transform]] = {
+        "ptwt": _ptwt,
+        "pytorch_wavelets": functools.partial(_pytorch_wavelets, device=device),
+    }
+    for name, build in convolving.items():
         try:
             found[name] = build(dims, unit)
         except (models.MissingPackage, NotImplementedError) as error:

@@ -15,8 +15,9 @@ from torch import nn
 import multiresnet as mrn
 from multiresnet.checks import check_positive, closest
 from multiresnet.spaces import Haar
-from multiresnet_bench.peers import PEERS, Ports, Unsuitable
+from multiresnet_bench.peers import PEERS, Ports
 from multiresnet_bench.peers import MissingPackage as MissingPackage
+from multiresnet_bench.peers import Unsuitable as Unsuitable
 from multiresnet_bench.peers import package as package
 
 LEARNING_RATES: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
@@ -127,15 +128,14 @@ def _own(kind: type[mrn.UNet], **layout: Any) -> Builder:
     make = cast(Callable[..., mrn.UNet], kind)
 
     def arguments(ports: Ports) -> dict[str, Any]:
-        return {
-            name: getattr(ports, name) for name in ("in_channels", "out_channels", "space", "emb_channels")
-        } | layout
+        names = ("in_channels", "out_channels", "space", "emb_channels")
+        return {name: getattr(ports, name) for name in names} | layout
 
     @functools.cache
     def widths(ports: Ports, budget: Budget) -> tuple[int, ...]:
-        limits = {"params": budget.params} if budget.macs is None else {"macs": budget.macs, "at": budget.at}
         with torch.device("meta"):
-            return cast("tuple[int, ...]", mrn.match_budget(make, **limits, **arguments(ports)).config["channels"])
+            found = mrn.match_budget(make, params=budget.params, macs=budget.macs, at=budget.at, **arguments(ports))
+        return cast("tuple[int, ...]", found.config["channels"])
 
     def builder(ports: Ports, budget: Budget | None) -> nn.Module:
         scaled = {} if budget is None else {"channels": widths(ports, budget)}
@@ -149,11 +149,12 @@ def _scaled(make: Callable[[Ports, int], nn.Module], default: int, step: int) ->
 
     @functools.cache
     def search(ports: Ports, budget: Budget) -> int:
+        @functools.cache
         def cost(width: int) -> int:
             try:
                 with torch.device("meta"):
                     return budget.cost(_countable(make(ports, width), ports))
-            except NotImplementedError:  # an operation that needs numbers
+            except RuntimeError:  # an operation that needs numbers
                 return budget.cost(_countable(make(ports, width), ports))
 
         low = high = max(step, 4)
@@ -178,17 +179,15 @@ def _paper(kind: type[mrn.MultiResNet] | type[mrn.ResidualUNet], extra_blocks: i
     def make(ports: Ports, width: int) -> nn.Module:
         if ports.emb_channels:
             raise Unsuitable("this network takes no noise level")
-        layout = {"hidden_channels": width, "extra_blocks": extra_blocks, "space": ports.space}
-        return kind.paper(ports.in_channels, ports.out_channels, **layout)
+        ends = ports.in_channels, ports.out_channels
+        return kind.paper(*ends, hidden_channels=width, extra_blocks=extra_blocks, space=ports.space)
 
-    return _scaled(make, 16, 2)
+    return _scaled(make, 16, 1)
 
 
 BUILDERS: dict[str, Builder] = {
     "multiresnet": _own(mrn.MultiResNet),
-    "multiresnet-surrogate": _own(
-        mrn.MultiResNet, norm=None
-    ),  # PRESETS["surrogate"]; the task adds the last frame for all
+    "multiresnet-surrogate": _own(mrn.MultiResNet, norm=None),  # PRESETS["surrogate"], whose `delta` is up to the task
     "multiresnet-two-sweeps": _own(mrn.MultiResNet, **mrn.PRESETS["segmentation"]),
     "multiresnet-scattering": _own(mrn.MultiResNet, **mrn.PRESETS["segmentation"], skip="scattering"),
     "multiresnet-patched": _own(mrn.MultiResNet, patch_levels=2),

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+CIFAR_TRAIN = 45_000  # of the 50,000 training images; the test images are not in the archive
 SPLITS = ("train", "val", "test")
 
 
@@ -102,7 +103,7 @@ def cifar(data: Path, out: Path) -> Path:
         images = np.stack([np.array(Image.open(io.BytesIO(image))) for image in encoded(file, "x")])
         labels = file["y"]
     out.mkdir(parents=True, exist_ok=True)
-    parts = {"train": slice(0, 45_000), "test": slice(45_000, None)}
+    parts = {"train": slice(0, CIFAR_TRAIN), "test": slice(CIFAR_TRAIN, None)}
     np.savez(
         out / "cifar.npz",
         **{f"{k}_{part}": v[s] for k, v in (("x", images), ("y", labels)) for part, s in parts.items()},

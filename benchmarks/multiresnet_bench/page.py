@@ -27,7 +27,7 @@ code { font-size: .875em; overflow-wrap: anywhere }
 table { border-collapse: collapse; width: max-content; font-size: .875rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
 th { background: var(--head); vertical-align: bottom }
-th { max-width: 6rem }
+th { max-width: 7rem }
 td { max-width: 24rem; overflow-wrap: break-word }
 .number { text-align: right }
 td.number { white-space: nowrap }

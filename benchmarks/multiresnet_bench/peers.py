@@ -98,14 +98,14 @@ def package(module: str, distribution: str) -> Any:
         raise MissingPackage(f"{distribution} does not import ({error}); pip install 'multiresnet[bench]'") from None
 
 
-def _smp(encoder: str, architecture: str = "unet", multiple: int = 32) -> Peer:
+def _smp(encoder: str, architecture: str = "unet") -> Peer:
     def make(ports: Ports, width: int) -> nn.Module:
         smp = package("segmentation_models_pytorch", "segmentation-models-pytorch")
         importlib.import_module("multiresnet.integrations.smp")  # registers "haar"
         arguments = {"encoder_weights": None, "in_channels": ports.in_channels, "classes": ports.out_channels}
         return cast(nn.Module, smp.create_model(architecture, encoder, **arguments))
 
-    return Peer(make, multiple=multiple, dims=(2,))
+    return Peer(make, dims=(2,))
 
 
 def _monai(kind: str, layout: Callable[[int], dict[str, Any]]) -> Callable[[Ports, int], nn.Module]:
@@ -125,7 +125,7 @@ def _basic_unet(width: int) -> dict[str, Any]:
 
 
 def _segresnet(width: int) -> dict[str, Any]:
-    return {"init_filters": width}
+    return {"init_filters": width, "norm": ("GROUP", {"num_groups": 4})}  # its 8 would leave few widths to choose from
 
 
 def _diffusers_unet(ports: Ports, width: int) -> nn.Module:
@@ -133,7 +133,7 @@ def _diffusers_unet(ports: Ports, width: int) -> nn.Module:
         in_channels=ports.in_channels,
         out_channels=ports.out_channels,
         block_out_channels=(width, 2 * width, 3 * width, 4 * width),  # the proportions of its default
-        norm_num_groups=8,
+        norm_num_groups=4,
         num_class_embeds=ports.classes + 1 if ports.classes else None,  # the last one means no class
     )
     return cast(nn.Module, model)
@@ -178,12 +178,12 @@ PEERS: dict[str, Peer] = {
     "smp-resnet18": _smp("resnet18"),
     "smp-resnet34": _smp("resnet34"),
     "smp-haar": _smp("haar"),
-    "smp-multiresnet": _smp("haar", "multiresnet", multiple=1),
+    "smp-multiresnet": _smp("haar", "multiresnet"),
     "smp-mobilenet": _smp("mobilenet_v2"),
     "monai-unet": Peer(_monai("UNet", _unet), 16, multiple=16),
     "monai-basicunet": Peer(_monai("BasicUNet", _basic_unet), 32, multiple=16),
-    "monai-segresnet": Peer(_monai("SegResNet", _segresnet), 8, step=8, multiple=8, dims=(2, 3)),
-    "diffusers-unet": Peer(_diffusers_unet, 64, step=8, multiple=8, dims=(2,), denoiser=True),
+    "monai-segresnet": Peer(_monai("SegResNet", _segresnet), 8, step=4, multiple=8, dims=(2, 3)),
+    "diffusers-unet": Peer(_diffusers_unet, 64, step=4, multiple=8, dims=(2,), denoiser=True),
     "well-unet-classic": Peer(_the_well("unet_classic", "UNetClassic"), 32, multiple=16),
     "well-unet-convnext": Peer(_the_well("unet_convnext", "UNetConvNext"), 32, multiple=16, dims=(2, 3)),
     "neuralop-fno": Peer(_fno, 64),

@@ -22,9 +22,9 @@ from multiresnet_bench.report import is_number, show
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX<>p*h"
-COSTS = {"step_ms": "training step, ms", "macs": "MACs", "saved": "kept for backward, MB per sample"}
+COSTS = {"step_ms": "training step, ms", "macs": "MACs", "saved": "saved for backward, MB"}
 LEGEND = 110  # characters in a line of the legend
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "multiresnet",  # otherwise the names inside an SVG are random
     "svg.fonttype": "none",
     "text.parse_math": False,  # a name may hold a dollar
@@ -54,7 +54,7 @@ def svg(figure: Figure) -> bytes:
 def describe(figure: Figure) -> str:
     """What is drawn, in words: the labels of the panels."""
     panels = [" against ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))) for ax in figure.axes]
-    return "; ".join(filter(None, [figure.get_supxlabel(), *panels])).replace("\n", " ")
+    return "; ".join(filter(None, [figure.get_supxlabel(), *panels])).translate({10: " ", 160: " "})
 
 
 @styled
@@ -66,7 +66,7 @@ def training(result: Mapping[str, Any]) -> Figure:
     above = ["curves"] * bool(runs) + ["seconds"] * (len(last) < len(rows))
     costs = [cost for cost in COSTS if any(row.get(cost) is not None for row in last)]
     looks = _looks([row["model"] for row in [*rows, *runs]])
-    mosaic = [[name for name in line for _ in range(6 // len(line))] for line in (above, costs) if line]
+    mosaic: Any = [[name for name in line for _ in range(6 // len(line))] for line in (above, costs) if line]
     figure = Figure(figsize=(8, 2.7 * len(mosaic) + _legend_height(looks)), layout="constrained")
     axes = figure.subplot_mosaic(mosaic)
     if "curves" in axes:
@@ -260,7 +260,9 @@ def _draw_front(ax: Axes, rows: Sequence[Row], cost: str, measure: Row) -> None:
 
 
 def _with_arrow(label: str, measure: Row) -> str:
-    return textwrap.fill(f"{label} ({'↓' if measure['lower_is_better'] else '↑'} better)", 36)  # beside a low panel
+    return textwrap.fill(
+        f"{label} ({'↓' if measure['lower_is_better'] else '↑'}\u00a0better)", 36
+    )  # beside a low panel
 
 
 def _set_scale(ax: Axes, which: str, values: Iterable[float], *, log: bool) -> None:

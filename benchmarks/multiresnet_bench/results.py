@@ -40,8 +40,8 @@ from multiresnet.atomic import write_atomically
 
 SCHEMA = 1
 REPOSITORY = Path(__file__).resolve().parents[2]
-PEERS = ("segmentation-models-pytorch", "monai", "diffusers", "neuraloperator", "the_well")
-PEERS += ("ptwt", "pytorch-wavelets", "PyWavelets")
+NETWORKS = ("segmentation-models-pytorch", "monai", "diffusers", "neuraloperator", "the_well")
+WAVELETS = ("ptwt", "pytorch-wavelets", "PyWavelets")
 PLAIN = (str, int, float, bool, type(None))
 # field -> type or types, whether it must be there
 FIELDS: dict[str, tuple[Any, bool]] = {
@@ -186,7 +186,7 @@ def commit(folder: Path = REPOSITORY) -> dict[str, Any] | None:
 def versions() -> dict[str, str | None]:
     """Of Python, this package, what it stands on, and the peers; None for what is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version(), "multiresnet": multiresnet.__version__}
-    for package in ("torch", "numpy", "lightning", *PEERS):
+    for package in ("torch", "numpy", "lightning", *NETWORKS, *WAVELETS):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -7,6 +7,7 @@ linear between validations, first falls below it for good.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         ["seeds", "seeds", "d"],
     ]
     rows = mean_and_sd(raw, by=("model",), keys=["one_step", "rollout", "steps", *times])
-    return {"rows": rows, "raw": raw, "columns": columns}
+    measure = race.Measure("one_step", "relative L2 error of one step", "validation error of one step")
+    return {"rows": rows, "raw": raw, "columns": columns, "measure": asdict(measure)}
 
 
 def plot(result: dict[str, Any]) -> Figure:

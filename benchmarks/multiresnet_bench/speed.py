@@ -122,7 +122,7 @@ def plot(result: Mapping[str, Any]) -> Figure:
     rows = [row for row in result["rows"] if row["size"] == largest and row.get("step_ratio") is not None]
     label = f"ratio to {rows[0]['model']} at {largest} (← better)"  # the reference is measured first
     rows.sort(key=lambda row: row["step_ratio"])
-    series = {"time of a training step": "step_ratio", "kept for backward": "saved_ratio", "MACs": "macs_ratio"}
+    series = {"time of a training step": "step_ratio", "saved for backward": "saved_ratio", "MACs": "macs_ratio"}
     ratios = {name: [row[key] for row in rows] for name, key in series.items()}
     return plots.dots({label: ratios}, [row["model"] for row in rows])
 

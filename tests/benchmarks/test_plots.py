@@ -18,7 +18,7 @@ MEASURE = {
     "lower_is_better": True,
     "curve_label": "relative L2 error of one step on validation data",
 }
-COSTS = {"step_ms": "training step, ms", "macs": "MACs", "saved": "kept for backward, MB per sample"}
+COSTS = {"step_ms": "training step, ms", "macs": "MACs", "saved": "saved for backward, MB"}
 
 
 def made_up(models=3, seeds=3, limits=(100,), lower_is_better=True):

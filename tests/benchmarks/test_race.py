@@ -62,6 +62,26 @@ def test_two_runs_of_one_seed_agree_to_the_bit(tmp_path):
     assert figures[0] == figures[1] and len({one for _, one, _, _ in figures[0]}) == 2
 
 
+def test_an_interrupted_benchmark_goes_on_where_it_was(tmp_path, monkeypatch):
+    fit, trained = race.fit, []
+
+    def interrupted(task, data, row, score, **more):
+        trained.append(row["model"])
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return fit(task, data, row, score, **more)
+
+    monkeypatch.setattr(race, "fit", interrupted)
+    out = tmp_path / "pde.json"
+    arguments = ["pde", "--quick", "--seeds", "1", "--keep", str(tmp_path), "--out", str(out)]
+    assert cli.main(arguments) == 130 and not out.exists() and out.with_suffix(".jsonl").exists()
+    assert cli.main(arguments) == 0
+    assert trained == ["residual-unet-tuned", "multiresnet-surrogate", "multiresnet-surrogate"]
+    first = [(row["rollout"], row["curve"]) for row in results.read(out)["raw"]]
+    assert cli.main(arguments) == 0 and len(trained) == 5  # a finished one starts anew
+    assert [row[0] for row in first] == [row["rollout"] for row in results.read(out)["raw"]]
+
+
 def test_each_network_takes_its_best_learning_rate(tmp_path):
     result = quick("pde", tmp_path, "--learning-rates", "1e-9", "1e-2", "--steps", "8")
     # --quick keeps the last of the grid, so the tuning is called by hand
@@ -161,12 +181,12 @@ def test_the_clock_stops_to_validate_and_the_schedule_follows_it(monkeypatch):
 
 
 def test_every_allocation_meets_a_budget():
-    for group in allocate.ALLOCATIONS.values():
-        for name, options in group.items():
-            model = race.build(
-                {"build": "MultiResNet", **options}, race.Problem(1, 1, (64, 64), "periodic"), models.Budget(700_000)
-            )
-            assert sum(p.numel() for p in model.parameters()) == pytest.approx(700_000, rel=0.02), name
+    problem = race.Problem(1, 1, (64, 64), "periodic")
+    for name, group in allocate.NAMES.items():
+        network = {"build": "MultiResNet", **allocate.ALLOCATIONS[group][name]}
+        with torch.device("meta"):
+            model = race.build(network, problem, models.Budget(700_000))
+        assert sum(p.numel() for p in model.parameters()) == pytest.approx(700_000, rel=0.02), name
 
 
 def test_help_of_every_command(capsys):

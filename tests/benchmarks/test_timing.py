@@ -71,3 +71,16 @@ def test_peak_memory_is_what_was_allocated():
 def test_errors_of_the_other_process_arrive():
     with pytest.raises(TypeError, match="int"):
         timing.in_fresh_process(functools.partial(int, []))
+
+
+def test_only_devices_that_are_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    timing.check_device("cpu")
+    with pytest.raises(ValueError, match="torch sees no GPU here.*use --device cpu"):
+        timing.check_device("cuda")
+    with pytest.raises(
+        ValueError, match="must be cpu or cuda, got 'cuda:1'; choose among GPUs with CUDA_VISIBLE_DEVICES"
+    ):
+        timing.check_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    timing.check_device("cuda")

@@ -13,7 +13,6 @@ from multiresnet.data.images.image_masks import ImageMaskDataModule
 pytestmark = pytest.mark.slow
 
 
-
 def sizes(data: ImageMaskDataModule) -> tuple[int, ...]:
     return tuple(len(data.splits[split]) for split in ("train", "val", "test"))
 
