@@ -36,7 +36,7 @@ from multiresnet.tasks import Task
 from multiresnet_bench import models
 from multiresnet_bench.jobs import Job, Row, mean_and_sd, run_jobs
 
-POINTS = 16  # of a learning curve
+POINTS = 10  # of a learning curve
 Score = Callable[[Any], float]
 # A network is a name of `models`, or options of one of ours with the key "build".
 Networks = Mapping[str, "str | dict[str, Any]"]
