@@ -21,10 +21,12 @@ M = TypeVar("M", bound=UNet)
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "surrogate": {"norm": None, "delta": True},  # time stepping of smooth fields; keep the widths at or below 96
-    "segmentation": {
-        "channels": (32, 48, 64, 96),
-        "sweeps": 2,
-        "num_blocks": ((1, 1, 1, 1), (1, 2, 2, 1)),
+    "segmentation": {  # cheap steps at a quarter of the resolution; textures of finer scales as magnitudes
+        "channels": (32, 64, 96, 128),
+        "num_blocks": (1, 1, 2, 1),
+        "patch_levels": 2,
+        "skip": "scattering",
+        "detail_scale": 8.0,
     },
     "compact": {"channels": (16, 48, 96, 160), "num_blocks": (1, 1, 3, 3)},  # cheap for its parameters
 }

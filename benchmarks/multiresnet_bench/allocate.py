@@ -11,8 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-import multiresnet as mrn
-from multiresnet_bench import pde, plots, race, segmentation
+from multiresnet_bench import models, pde, plots, race, segmentation
 
 REFERENCE = "an encoder: residual U-Net"
 # group -> name -> options of MultiResNet; widths are those before they are scaled to the budget
@@ -40,13 +39,15 @@ ALLOCATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "two patch levels": {"patch_levels": 2, "channels": (64, 64, 96)},
     },
     "sweeps": {
-        "two sweeps": mrn.PRESETS["segmentation"],
+        "two sweeps": models.TWO_SWEEPS,
         "two sweeps, first at the fine level": {"sweeps": 2, "num_blocks": ((2, 0, 0, 0), (1, 2, 2, 2))},
     },
     "skips": {
         "averages only": {"skip": "approximation"},
         "packets": {"skip": "packet"},
         "scattering": {"skip": "scattering"},
+        "details eight times larger": {"detail_scale": 8.0},
+        "scattering, eight times larger": {"skip": "scattering", "detail_scale": 8.0},
     },
 }
 NAMES = {name: group for group, members in ALLOCATIONS.items() for name in members}

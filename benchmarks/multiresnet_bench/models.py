@@ -29,6 +29,14 @@ FAST = mrn.PRESETS["compact"]  # few blocks where they are dear: for step time a
 LEAN: dict[str, Any] = {"channels": (16, 32, 64, 176), "num_blocks": (1, 1, 2, 4), "patch_levels": 0}  # no patches
 # The best division of its blocks that was found on Navier-Stokes: few in the encoder, none at its finest level.
 TUNED: dict[str, Any] = {"channels": (32, 48, 64, 80), "num_blocks": 2, "encoder_blocks": (0, 1, 1, 1)}
+# The best that was found on membranes, with the patches and the scale of details of PRESETS["segmentation"].
+TUNED_FOR_TEXTURE: dict[str, Any] = {
+    "channels": (32, 64, 96, 128),
+    "num_blocks": 1,
+    "patch_levels": 2,
+    "detail_scale": 8,
+}
+TWO_SWEEPS: dict[str, Any] = {"channels": (32, 48, 64, 96), "num_blocks": ((1, 1, 1, 1), (1, 2, 2, 1)), "sweeps": 2}
 ATTENTION = ("residual", "residual", "attention", "attention")
 TRANSFORMER = ("residual", "residual", "transformer", "transformer")
 
@@ -188,8 +196,8 @@ def _paper(kind: type[mrn.MultiResNet] | type[mrn.ResidualUNet], extra_blocks: i
 BUILDERS: dict[str, Builder] = {
     "multiresnet": _own(mrn.MultiResNet),
     "multiresnet-surrogate": _own(mrn.MultiResNet, norm=None),  # PRESETS["surrogate"], whose `delta` is up to the task
-    "multiresnet-two-sweeps": _own(mrn.MultiResNet, **mrn.PRESETS["segmentation"]),
-    "multiresnet-scattering": _own(mrn.MultiResNet, **mrn.PRESETS["segmentation"], skip="scattering"),
+    "multiresnet-segmentation": _own(mrn.MultiResNet, **mrn.PRESETS["segmentation"]),
+    "multiresnet-two-sweeps": _own(mrn.MultiResNet, **TWO_SWEEPS),
     "multiresnet-patched": _own(mrn.MultiResNet, patch_levels=2),
     "multiresnet-attention": _own(mrn.MultiResNet, block=ATTENTION),
     "multiresnet-transformer": _own(mrn.MultiResNet, block=TRANSFORMER),
@@ -198,7 +206,8 @@ BUILDERS: dict[str, Builder] = {
     "multiresnet-paper": _paper(mrn.MultiResNet, 3),
     "residual-unet": _own(mrn.ResidualUNet),
     "residual-unet-tuned": _own(mrn.ResidualUNet, **TUNED),
-    "residual-unet-two-sweeps": _own(mrn.ResidualUNet, **mrn.PRESETS["segmentation"]),
+    "residual-unet-segmentation": _own(mrn.ResidualUNet, **TUNED_FOR_TEXTURE),
+    "residual-unet-two-sweeps": _own(mrn.ResidualUNet, **TWO_SWEEPS),
     "residual-unet-attention": _own(mrn.ResidualUNet, block=ATTENTION),
     "residual-unet-fast": _own(mrn.ResidualUNet, **FAST),
     "residual-unet-paper": _paper(mrn.ResidualUNet, 0),

@@ -46,10 +46,10 @@ SETS = {
     "hippocampus": Images((48, 64, 48), 2, {"classes": 3, "augment": Augment(quarter_turns=False)}),
 }
 NETWORKS = (
-    "multiresnet-two-sweeps",
+    "multiresnet-segmentation",
     "multiresnet",
+    "residual-unet-segmentation",
     "residual-unet",
-    "residual-unet-two-sweeps",
     "residual-unet-paper",
     "smp-resnet18",
     "smp-mobilenet",
@@ -57,7 +57,6 @@ NETWORKS = (
     "monai-unet",
     "monai-basicunet",
     "monai-segresnet",
-    "diffusers-unet",
     "well-unet-convnext",
 )
 MEASURE = race.Measure("dice", "Dice on test images", "Dice on validation images", lower_is_better=False)
@@ -70,7 +69,7 @@ FIGURES = [
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `multiresnet-bench segmentation`."""
     race.add_arguments(
-        parser, seconds=120.0, networks=NETWORKS, reference="residual-unet", known=tuple(models.BUILDERS)
+        parser, seconds=120.0, networks=NETWORKS, reference="residual-unet-segmentation", known=tuple(models.BUILDERS)
     )
     parser.add_argument(
         "--set", default="membranes", metavar="NAME", help=f"{', '.join(SETS)}, or a folder (default membranes)"

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:spatial size .8, 8. is smaller:U
 
 COMMANDS = {  # command: (models, first figure)
     "pde": (["multiresnet", "neuralop-fno"], "rollout"),
-    "segmentation": (["multiresnet-two-sweeps", "smp-resnet18"], "dice"),
+    "segmentation": (["multiresnet-segmentation", "smp-resnet18"], "dice"),
     "diffusion": (["multiresnet", "diffusers-unet"], "kid"),
     "allocate": (["one block at each level, wider", "two patch levels"], "rollout"),
 }

@@ -18,7 +18,7 @@ from monai.networks.utils import convert_to_onnx, convert_to_torchscript, copy_m
 from torch import nn
 
 import multiresnet
-from multiresnet import PRESETS, haar_analysis
+from multiresnet import haar_analysis
 from multiresnet.integrations import monai as ours
 from multiresnet.integrations.monai import HaarEncoder, MultiResNet
 from multiresnet.spaces import Haar
@@ -26,6 +26,7 @@ from multiresnet.testing import assert_every_parameter_has_gradient, randomise
 
 TINY = {"channels": (8, 8, 8), "strides": (2, 2), "num_res_units": 1}
 SIZES = (33, 26, 17)
+TWO_SWEEPS = {"channels": (32, 48, 64, 96), "num_blocks": ((1, 1, 1, 1), (1, 2, 2, 1)), "sweeps": 2}
 NORMS = [
     None,
     "",
@@ -53,11 +54,11 @@ def test_the_signature_is_that_of_monais_unet():
 
 
 @pytest.mark.parametrize("spatial_dims", [1, 2, 3])
-def test_it_is_the_core_network_with_the_segmentation_preset(spatial_dims):
+def test_without_options_it_is_the_core_network_with_two_sweeps(spatial_dims):
     torch.manual_seed(0)
     net = MultiResNet(spatial_dims, 2, 3)
     torch.manual_seed(0)
-    core = multiresnet.MultiResNet(2, 3, space=Haar(spatial_dims), **PRESETS["segmentation"])
+    core = multiresnet.MultiResNet(2, 3, space=Haar(spatial_dims), **TWO_SWEEPS)
     assert {f"network.{name}" for name in core.state_dict()} == set(net.state_dict())
     x = torch.randn(1, 2, *SIZES[:spatial_dims])
     assert torch.equal(net(x), core(x))

@@ -11,12 +11,14 @@ import torch
 from torch.export import Dim
 
 import multiresnet
-from multiresnet import PRESETS, haar_analysis
+from multiresnet import haar_analysis
 from multiresnet.blocks import ResidualBlock
 from multiresnet.integrations import smp as ours
 from multiresnet.testing import assert_every_parameter_has_gradient, randomise
 
 TINY = {"encoder_depth": 2, "decoder_channels": (8, 4), "num_blocks": 1}
+
+TWO_SWEEPS = {"channels": (32, 48, 64, 96), "num_blocks": ((1, 1, 1, 1), (1, 2, 2, 1)), "sweeps": 2}
 
 
 def get_encoder(name="haar", **options):
@@ -207,7 +209,7 @@ def with_weights_of(core, model):
 @pytest.mark.parametrize(
     ("options", "core_options"),
     [
-        ({"encoder_depth": 4}, PRESETS["segmentation"]),
+        ({"encoder_depth": 4}, TWO_SWEEPS),
         (
             {"decoder_channels": (12, 8, 4), "encoder_depth": 3, "num_blocks": (2, 1, 0), "sweeps": 1, "norm": None},
             {"channels": (4, 8, 12), "num_blocks": (0, 1, 2), "norm": None},

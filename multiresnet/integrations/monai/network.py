@@ -20,12 +20,13 @@ from multiresnet.layers import Norm
 from multiresnet.spaces import Haar
 from multiresnet.spaces.boundary import Boundary
 
-PRESET = models.PRESETS["segmentation"]
+CHANNELS = (32, 48, 64, 96)
+BLOCKS = ((1, 1, 1, 1), (1, 2, 2, 1))  # of two sweeps over these
 MonaiLayer = str | tuple  # type: ignore[type-arg]  # a name, or a name and a dictionary of arguments
 
 
 class MultiResNet(nn.Module):
-    """Multi-ResNet in MONAI's words. Without options it is the network of `multiresnet.PRESETS["segmentation"]`.
+    """Multi-ResNet in MONAI's words. Without options it has four levels and two sweeps.
 
     Args:
         spatial_dims: 1, 2 or 3.
@@ -38,7 +39,7 @@ class MultiResNet(nn.Module):
         kernel_size: 3 only.
         up_kernel_size: 3 only; upsampling has no parameters.
         num_res_units: residual blocks of each level: one number, one for each level, or one such tuple for each sweep;
-            `None` is the preset's for its four levels in two sweeps, and 1 for other networks.
+            `None` is what was measured for four levels in two sweeps, and 1 for other networks.
         act: activation as in MONAI: a name, or a name (or class) and a dictionary of arguments.
         norm: normalisation as in MONAI; `"group"` and `"layer"` without arguments are `multiresnet`'s, `None` or `""` is none.
         dropout: 0 only.
@@ -47,6 +48,7 @@ class MultiResNet(nn.Module):
         sweeps: as in `multiresnet.MultiResNet`.
         patch_levels: as in `multiresnet.MultiResNet`.
         skip: as in `multiresnet.MultiResNet`.
+        detail_scale: as in `multiresnet.MultiResNet`.
         boundary: what lies outside the image, as in `multiresnet.spaces.Haar`.
 
     Shape:
@@ -69,7 +71,7 @@ class MultiResNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         out_channels: int,
-        channels: Sequence[int] = PRESET["channels"],
+        channels: Sequence[int] = CHANNELS,
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int] = 3,
         up_kernel_size: int | Sequence[int] = 3,
@@ -80,9 +82,10 @@ class MultiResNet(nn.Module):
         bias: bool = True,
         adn_ordering: str = "NDA",
         *,
-        sweeps: int = PRESET["sweeps"],
+        sweeps: int = len(BLOCKS),
         patch_levels: int = 1,
         skip: SkipName = "detail",
+        detail_scale: float = 1.0,
         boundary: Boundary = "zeros",
     ) -> None:
         super().__init__()
@@ -98,8 +101,8 @@ class MultiResNet(nn.Module):
         if len(channels) < 2:
             raise ValueError(f"channels={tuple(channels)} has one level; give at least two")
         if num_res_units is None:
-            measured = len(channels) == len(PRESET["channels"]) and sweeps == PRESET["sweeps"]
-            num_res_units = cast(Blocks, PRESET["num_blocks"]) if measured else 1
+            measured = len(channels) == len(CHANNELS) and sweeps == len(BLOCKS)
+            num_res_units = BLOCKS if measured else 1
         self.dimensions = spatial_dims
         self.network = models.MultiResNet(
             in_channels,
@@ -109,6 +112,7 @@ class MultiResNet(nn.Module):
             num_blocks=num_res_units,
             patch_levels=patch_levels,
             skip=skip,
+            detail_scale=detail_scale,
             sweeps=sweeps,
             norm=_norm(norm, spatial_dims),
             activation=_activation(act),

@@ -15,7 +15,6 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from multiresnet import PRESETS
 from multiresnet.integrations.timm.features import Features
 from multiresnet.integrations.timm.haar_pyramid import HaarPyramid as HaarPyramid
 from multiresnet.integrations.timm.multi_resnet import MultiResNet as MultiResNet
@@ -67,8 +66,9 @@ def haar_pyramid_ll(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 @register_model
 def multiresnet_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """The preset `"segmentation"` of the core: two sweeps over four levels."""
-    return _build(MultiResNet, "multiresnet_small", pretrained, **{**PRESETS["segmentation"], **kwargs})
+    """Two sweeps over four levels."""
+    layout = {"channels": (32, 48, 64, 96), "num_blocks": ((1, 1, 1, 1), (1, 2, 2, 1)), "sweeps": 2}
+    return _build(MultiResNet, "multiresnet_small", pretrained, **{**layout, **kwargs})
 
 
 @register_model
