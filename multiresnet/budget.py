@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import math
@@ -143,9 +144,13 @@ def _search_channels(
     base = [int(width) for width in _default(build, options, "channels")]
     best: tuple[float, dict[str, Any], int] = (math.inf, {}, 0)
 
+    @functools.cache  # rounded widths come again
+    def found_at(widths: tuple[int, ...]) -> int:
+        return cost(channels=widths)
+
     def consider(widths: Sequence[int]) -> int:
         nonlocal best
-        found = cost(channels=tuple(widths))
+        found = found_at(tuple(widths))
         if abs(found / budget - 1) < best[0]:
             best = (abs(found / budget - 1), {"channels": tuple(widths)}, found)
         return found
