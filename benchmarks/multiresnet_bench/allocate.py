@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from multiresnet_bench import models, pde, plots, race, segmentation
+from multiresnet_bench import arguments, contest, models, pde, plots, segmentation
 
 REFERENCE = "an encoder: residual U-Net"
 # group -> name -> options of MultiResNet; widths are those before they are scaled to the budget
@@ -55,18 +55,18 @@ NAMES = {name: group for group, members in ALLOCATIONS.items() for name in membe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `multiresnet-bench allocate`."""
-    race.add_arguments(parser, seconds=60.0, networks=tuple(NAMES), reference=REFERENCE, known=tuple(NAMES))
+    arguments.add_contest(parser, seconds=60.0, networks=tuple(NAMES), reference=REFERENCE, known="; ".join(NAMES))
     parser.set_defaults(learning_rates=[3e-3])
     parser.add_argument("--on", choices=("pde", "segmentation"), default="pde", help="default pde")
     parser.add_argument("--set", metavar="NAME", help="of that benchmark; default navier-stokes or membranes")
-    race.add_archives(parser)
+    arguments.add_archives(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All allocations and seeds."""
     bench: Any = {"pde": pde, "segmentation": segmentation}[options.on]
     options.set = options.set or {"pde": "navier-stokes", "segmentation": "membranes"}[options.on]
-    chosen = race.by_name(options, tuple(NAMES))
+    chosen = arguments.by_name(options, tuple(NAMES))
     if unknown := chosen.keys() - NAMES.keys():
         raise ValueError(f"unknown allocations {sorted(unknown)}; known: {', '.join(NAMES)}")
     bench.prepare(options)
@@ -74,7 +74,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     # without a norm the widths of some could not be trained, and it is the same for all
     networks = {name: {"build": "MultiResNet", **ALLOCATIONS[NAMES[name]][name]} for name in chosen}
     problem = bench.problem_of(data)
-    result = race.contest(options, bench.job, networks, problem=problem, measure=bench.MEASURE, figures=bench.FIGURES)
+    result = contest.contest(
+        options, bench.job, networks, problem=problem, measure=bench.MEASURE, figures=bench.FIGURES
+    )
     for row in result["rows"]:
         row |= {
             "allocation": row["model"],

@@ -98,6 +98,7 @@ def _benchmark(command: str, module: ModuleType, arguments: Sequence[str]) -> in
         measured = module.run(options)
         result = results.complete(measured, name=options.out.stem, arguments=arguments, options=options)
         results.write(result, options.out)  # first: a table or picture that cannot be drawn loses nothing
+        options.out.with_suffix(".jsonl").unlink(missing_ok=True)  # complete: the next run starts anew
         result = results.read(options.out)
     if keep:
         print(f"wrote {options.out}")

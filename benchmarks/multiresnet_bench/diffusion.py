@@ -21,7 +21,7 @@ from multiresnet.atomic import write_atomically
 from multiresnet.data import ImageDataModule
 from multiresnet.tasks import DiffusionTask, FeatureClassifier, quality, train_classifier
 from multiresnet.tasks.diffusion.quality import images_and_labels
-from multiresnet_bench import models, packed, plots, race
+from multiresnet_bench import arguments, contest, packed, plots, race
 from multiresnet_bench.jobs import Row
 
 SETS = ("fashion", "cifar")
@@ -37,7 +37,7 @@ NETWORKS = (
 EMB_CHANNELS = 128
 LOOKS = 512  # validation images that the curves are made of
 SAMPLES = 1000
-MEASURE = race.Measure("kid", "KID of 20-step samples", "validation loss")
+MEASURE = contest.Measure("kid", "KID of 20-step samples", "validation loss")
 FIGURES = [
     ["kid", "KID", ".4f"],
     ["fid", "FID", ".2f"],
@@ -47,24 +47,22 @@ FIGURES = [
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `multiresnet-bench diffusion`."""
-    race.add_arguments(
-        parser, seconds=150.0, networks=NETWORKS, reference="residual-unet", known=tuple(models.BUILDERS)
-    )
+    arguments.add_contest(parser, seconds=150.0, networks=NETWORKS, reference="residual-unet", known=arguments.BY_NAME)
     parser.add_argument(
         "--set",
         default="fashion",
         metavar="NAME",
         help=f"{', '.join(SETS)}, or a folder or .npz file (default fashion)",
     )
-    race.add_archives(parser)
+    arguments.add_archives(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All networks, learning rates and seeds."""
-    networks = race.by_name(options, NETWORKS)
+    networks = arguments.by_name(options, NETWORKS)
     prepare(options)
     problem = problem_of(load(options.set, options.keep))
-    return race.contest(options, job, networks, problem=problem, measure=MEASURE, figures=FIGURES)
+    return contest.contest(options, job, networks, problem=problem, measure=MEASURE, figures=FIGURES)
 
 
 def plot(result: dict[str, Any]) -> Figure:
@@ -143,7 +141,7 @@ def job(task: Row) -> Row:
         )
 
     row = race.cost(model, problem) | race.fit(diffusion, data, task, score)
-    if task["split"] == "val":
+    if not race.reported(task, row):
         return row | {"kid": None, "fid": None}
     images, labels = real_images(task["set"], keep, "test", 5000)
     judge = FeatureClassifier(problem.in_channels, problem.classes)

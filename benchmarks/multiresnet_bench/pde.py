@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from multiresnet.atomic import write_atomically
 from multiresnet.data import TrajectoryDataModule, navier_stokes, shallow_water
 from multiresnet.tasks import SurrogateTask
-from multiresnet_bench import models, plots, race
+from multiresnet_bench import arguments, contest, plots, race
 from multiresnet_bench.jobs import Row
 
 SETS: dict[str, Callable[[], NDArray[np.float32]]] = {
@@ -44,7 +44,7 @@ NETWORKS = (
     "neuralop-fno",
     "neuralop-uno",
 )
-MEASURE = race.Measure("rollout", "relative L2 error after a ten-step rollout", "validation error of one step")
+MEASURE = contest.Measure("rollout", "relative L2 error after a ten-step rollout", "validation error of one step")
 FIGURES = [
     ["one_step", "one step, relative L2", ".4f"],
     ["rollout", "after ten steps", ".3f"],
@@ -53,8 +53,8 @@ FIGURES = [
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `multiresnet-bench pde`."""
-    race.add_arguments(
-        parser, seconds=100.0, networks=NETWORKS, reference="residual-unet-tuned", known=tuple(models.BUILDERS)
+    arguments.add_contest(
+        parser, seconds=100.0, networks=NETWORKS, reference="residual-unet-tuned", known=arguments.BY_NAME
     )
     add_set(parser)
 
@@ -72,10 +72,10 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All networks, learning rates and seeds."""
-    networks = race.by_name(options, NETWORKS)
+    networks = arguments.by_name(options, NETWORKS)
     prepare(options)
     problem = problem_of(load(options.set, options.keep))
-    return race.contest(options, job, networks, problem=problem, measure=MEASURE, figures=FIGURES)
+    return contest.contest(options, job, networks, problem=problem, measure=MEASURE, figures=FIGURES)
 
 
 def plot(result: dict[str, Any]) -> Figure:
@@ -136,7 +136,7 @@ def job(task: Row) -> Row:
     data.seed = task["seed"]  # of the order; the split is the same for all
     surrogate = SurrogateTask(model, target="delta", lr=task["learning_rate"])
     row = race.cost(model, problem) | race.fit(surrogate, data, task, scorer(data))
-    if task["split"] == "val":
+    if not race.reported(task, row):
         return row | {"one_step": None, "rollout": None}
     figures = race.test(surrogate, data, task["device"])
     return row | {"one_step": figures["test/one_step_rel_l2"], "rollout": figures["test/rollout_last_rel_l2"]}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from multiresnet.models import PRESETS
 from multiresnet.tasks import StagedTraining, SurrogateTask
-from multiresnet_bench import pde, plots, race
+from multiresnet_bench import arguments, contest, pde, plots, race
 from multiresnet_bench.jobs import Row, mean_and_sd, run_jobs
 
 TARGETS = (0.30, 0.25, 0.20)  # relative L2 error of one step
@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--schemes", nargs="+", choices=SCHEMES, metavar="NAME", default=chosen, help=f"of {'; '.join(SCHEMES)}"
     )
-    race.add_length(parser, 240.0)
-    parser.add_argument("--learning-rate", type=float, default=3e-3, metavar="LR", help="default 3e-3")
-    race.add_machine(parser)
+    arguments.add_length(parser, 240.0)
+    parser.add_argument("--learning-rate", type=arguments.positive, default=3e-3, metavar="LR", help="default 3e-3")
+    arguments.add_machine(parser)
     pde.add_set(parser)
 
 
@@ -59,12 +59,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for seed in range(options.seeds)
         for name in options.schemes
     ]
-    log = options.out.with_suffix(".jsonl")
-    raw = run_jobs(job, tasks, log=log, jobs=options.jobs)
-    log.unlink()
+    raw = run_jobs(job, tasks, log=options.out.with_suffix(".jsonl"), jobs=options.jobs)
     times = [f"seconds_to_{target:g}" for target in TARGETS]
     for row in raw:
-        row |= {name: race.time_to(row["curve"], target) for name, target in zip(times, TARGETS)}
+        row |= {name: contest.time_to(row["curve"], target) for name, target in zip(times, TARGETS)}
     columns = [
         ["model", "training", ""],
         ["one_step", "one step, relative L2", ".4f"],
@@ -74,7 +72,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         ["seeds", "seeds", "d"],
     ]
     rows = mean_and_sd(raw, by=("model",), keys=["one_step", "rollout", "steps", *times])
-    measure = race.Measure("one_step", "relative L2 error of one step", "validation error of one step")
+    measure = contest.Measure("one_step", "relative L2 error of one step", "validation error of one step")
     return {"rows": rows, "raw": raw, "columns": columns, "measure": asdict(measure)}
 
 

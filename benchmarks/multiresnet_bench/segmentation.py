@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from multiresnet.atomic import write_atomically
 from multiresnet.data import Augment, ImageMaskDataModule
 from multiresnet.tasks import OverlapMetrics, SegmentationTask
-from multiresnet_bench import models, packed, plots, race
+from multiresnet_bench import arguments, contest, packed, plots, race
 from multiresnet_bench.jobs import Row
 
 LOOKS, CORNER = 12, 256  # the curves are made of corners of so many validation images, of at most this side
@@ -59,7 +59,7 @@ NETWORKS = (
     "monai-segresnet",
     "well-unet-convnext",
 )
-MEASURE = race.Measure("dice", "Dice on test images", "Dice on validation images", lower_is_better=False)
+MEASURE = contest.Measure("dice", "Dice on test images", "Dice on validation images", lower_is_better=False)
 FIGURES = [
     ["dice", "Dice", ".3f"],
     ["iou", "IoU", ".3f"],
@@ -68,21 +68,21 @@ FIGURES = [
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `multiresnet-bench segmentation`."""
-    race.add_arguments(
-        parser, seconds=120.0, networks=NETWORKS, reference="residual-unet-segmentation", known=tuple(models.BUILDERS)
+    arguments.add_contest(
+        parser, seconds=120.0, networks=NETWORKS, reference="residual-unet-segmentation", known=arguments.BY_NAME
     )
     parser.add_argument(
         "--set", default="membranes", metavar="NAME", help=f"{', '.join(SETS)}, or a folder (default membranes)"
     )
-    race.add_archives(parser)
+    arguments.add_archives(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All networks, learning rates and seeds."""
-    networks = race.by_name(options, NETWORKS)
+    networks = arguments.by_name(options, NETWORKS)
     prepare(options)
     problem = problem_of(load(options.set, options.keep))
-    return race.contest(options, job, networks, problem=problem, measure=MEASURE, figures=FIGURES)
+    return contest.contest(options, job, networks, problem=problem, measure=MEASURE, figures=FIGURES)
 
 
 def plot(result: dict[str, Any]) -> Figure:
@@ -144,7 +144,7 @@ def job(task: Row) -> Row:
         return float(metrics.compute()["dice"])
 
     row = race.cost(model, problem) | race.fit(segmentation, data, task, score)
-    if task["split"] == "val":
+    if not race.reported(task, row):
         return row | {"dice": None, "iou": None}
     figures = race.test(segmentation, data, task["device"])
     return row | {"dice": figures["test/dice"], "iou": figures["test/iou"]}

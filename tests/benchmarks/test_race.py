@@ -7,7 +7,7 @@ import math
 import lightning
 import pytest
 import torch
-from multiresnet_bench import allocate, cli, models, pde, race, results, schemes
+from multiresnet_bench import allocate, cli, contest, models, pde, race, results, schemes
 from torch.utils.data import DataLoader
 
 from multiresnet.tasks import SurrogateTask
@@ -87,11 +87,11 @@ def test_each_network_takes_its_best_learning_rate(tmp_path):
     # --quick keeps the last of the grid, so the tuning is called by hand
     assert {row["learning_rate"] for row in result["rows"]} == {1e-2}
     tuning = [{"model": "a", "learning_rate": r, "val": v} for r, v in ((1e-4, 0.3), (1e-3, 0.2), (1e-2, float("nan")))]
-    error, gain = race.Measure("k", "", ""), race.Measure("k", "", "", lower_is_better=False)
-    assert race.best_rate("a", tuning, error, (1e-4, 1e-3, 1e-2)) == 1e-3
-    assert race.best_rate("a", tuning, gain, (1e-4, 1e-3, 1e-2)) == 1e-4
-    with pytest.raises(ValueError, match="a diverged at every learning rate"):
-        race.best_rate("a", tuning[2:], error, (1e-3, 1e-2))
+    error, gain = contest.Measure("k", "", ""), contest.Measure("k", "", "", lower_is_better=False)
+    assert contest.best_rate("a", tuning, error) == 1e-3
+    assert contest.best_rate("a", tuning, gain) == 1e-4
+    with pytest.raises(ValueError, match="a diverged at all learning rates, .0.01.: add smaller"):
+        contest.best_rate("a", tuning[2:], error)
 
 
 def test_the_budget_is_that_of_the_reference_or_a_number(tmp_path):
@@ -101,9 +101,9 @@ def test_the_budget_is_that_of_the_reference_or_a_number(tmp_path):
     problem = race.Problem(1, 1, (16, 16), "periodic")
     networks = {"residual-unet": "residual-unet"}
     own = sum(p.numel() for p in models.build("residual-unet", 1, 1).parameters())
-    assert race.find_budget(options, networks, problem) == models.Budget(params=own)
+    assert contest.find_budget(options, networks, problem) == models.Budget(params=own)
     options.match = "nothing"
-    assert race.find_budget(options, networks, problem) is None
+    assert contest.find_budget(options, networks, problem) is None
 
 
 def test_a_network_that_cannot_be_had_gets_a_row_that_says_why(tmp_path):
@@ -124,23 +124,23 @@ def test_wrong_names(tmp_path, capsys):
 
 def test_time_to_a_target_counts_from_when_the_error_stays_below():
     curve = [(1.0, 3.0), (2.0, 1.0), (3.0, 2.5), (4.0, 1.5), (5.0, 0.5)]
-    assert race.time_to(curve, 2.0) == 3.5
-    assert race.time_to(curve, 0.75) == 4.75
-    assert race.time_to(curve, 0.1) is None
-    assert race.time_to(curve, 4.0) == 1.0
-    assert race.time_to([(1.0, math.nan), (2.0, 1.0)], 2.0) == 2.0
-    assert race.time_to([(1.0, 1.0), (2.0, math.nan)], 2.0) is None
+    assert contest.time_to(curve, 2.0) == 3.5
+    assert contest.time_to(curve, 0.75) == 4.75
+    assert contest.time_to(curve, 0.1) is None
+    assert contest.time_to(curve, 4.0) == 1.0
+    assert contest.time_to([(1.0, math.nan), (2.0, 1.0)], 2.0) == 2.0
+    assert contest.time_to([(1.0, 1.0), (2.0, math.nan)], 2.0) is None
 
 
 def test_time_ratios_are_to_the_end_of_the_reference():
-    measure = race.Measure("dice", "", "", lower_is_better=False)
+    measure = contest.Measure("dice", "", "", lower_is_better=False)
     raw = [
         {"model": "r", "limit": "4 s", "seconds": 4.0, "curve": [[2.0, 0.2], [4.0, 0.6]]},
         {"model": "r", "limit": "4 s", "seconds": 4.0, "curve": [[2.0, 0.2], [4.0, 0.4]]},
         {"model": "a", "limit": "4 s", "seconds": 4.0, "curve": [[1.0, 0.4], [3.0, 0.6], [4.0, 0.8]]},
         {"model": "b", "limit": "4 s", "seconds": 4.0, "curve": [[4.0, 0.1]]},
     ]
-    race.add_time_ratios(raw, "r", measure)  # the reference ends at 0.5
+    contest.add_time_ratios(raw, "r", measure)  # the reference ends at 0.5
     assert [row["time_ratio"] for row in raw] == [pytest.approx(3.5 / 4), None, pytest.approx(0.5), None]
 
 
@@ -202,3 +202,38 @@ def test_sets_of_the_training_benchmarks_are_whole_or_absent(tmp_path, monkeypat
     assert cli.main(["pde", "--keep", str(tmp_path)]) == 130
     assert list(tmp_path.iterdir()) == []
     assert json.dumps(list(schemes.SCHEMES))
+
+
+def test_a_run_that_diverges_has_no_score_and_stops_nothing(tmp_path, monkeypatch):
+    class Exploding(torch.nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) * float("inf")
+
+    monkeypatch.setattr(models, "BUILDERS", {**models.BUILDERS, "monai-unet": lambda ports, _: Exploding(1, 1, 1)})
+    result = quick("pde", tmp_path, "--models", "monai-unet", "multiresnet")
+    _, exploded, ours = result["rows"]
+    assert exploded["val"] == "nan" and exploded["rollout"] is None and 0 < ours["rollout"] < 10
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--seconds", "0"),
+        ("--tuning", "2"),
+        ("--learning-rates", "-1"),
+        ("--steps", "0"),
+        ("--jobs", "0"),
+        ("--params", "x"),
+    ],
+)
+def test_impossible_options(option, value, capsys):
+    with pytest.raises(SystemExit) as done:
+        cli.main(["pde", "--quick", option, value])
+    assert done.value.code == 2 and option in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_there(tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert cli.main(["pde", "--quick", "--device", "cuda", "--keep", str(tmp_path)]) == 2
+    assert "cuda" in capsys.readouterr().err
