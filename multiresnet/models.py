@@ -32,6 +32,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Options that won in the measurements, by task: `MultiResNet(1, 1, **PRESETS["segmentation"])`."""
 
+TWO_SWEEPS: Mapping[str, Any] = {
+    "channels": (32, 48, 64, 96),
+    "sweeps": 2,
+    "num_blocks": ((1, 1, 1, 1), (1, 2, 2, 1)),
+}
+"""Options for hosts that want features from half the resolution on."""
+
 
 class MultiResNet(UNet):
     """U-Net whose encoder is a parameter-free Haar pyramid and whose decoder is a ResNet (paper A, definition 3).

@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from multiresnet_bench import arguments, contest, models, pde, plots, segmentation
+from multiresnet.models import TWO_SWEEPS
+from multiresnet_bench import arguments, contest, pde, plots, segmentation
 
 REFERENCE = "an encoder: residual U-Net"
 # group -> name -> options of MultiResNet; widths are those before they are scaled to the budget
@@ -39,7 +38,7 @@ ALLOCATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "two patch levels": {"patch_levels": 2, "channels": (64, 64, 96)},
     },
     "sweeps": {
-        "two sweeps": models.TWO_SWEEPS,
+        "two sweeps": dict(TWO_SWEEPS),
         "two sweeps, first at the fine level": {"sweeps": 2, "num_blocks": ((2, 0, 0, 0), (1, 2, 2, 2))},
     },
     "skips": {
@@ -64,19 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All allocations and seeds."""
-    bench: Any = {"pde": pde, "segmentation": segmentation}[options.on]
+    bench = {"pde": pde.BENCH, "segmentation": segmentation.BENCH}[options.on]
     options.set = options.set or {"pde": "navier-stokes", "segmentation": "membranes"}[options.on]
     chosen = arguments.by_name(options, tuple(NAMES))
     if unknown := chosen.keys() - NAMES.keys():
         raise ValueError(f"unknown allocations {sorted(unknown)}; known: {', '.join(NAMES)}")
-    bench.prepare(options)
-    data = bench.load(options.set, options.keep)
-    # without a norm the widths of some could not be trained, and it is the same for all
     networks = {name: {"build": "MultiResNet", **ALLOCATIONS[NAMES[name]][name]} for name in chosen}
-    problem = bench.problem_of(data)
-    result = contest.contest(
-        options, bench.job, networks, problem=problem, measure=bench.MEASURE, figures=bench.FIGURES
-    )
+    result = contest.contest(options, networks, bench)
     for row in result["rows"]:
         row |= {
             "allocation": row["model"],
@@ -87,6 +80,4 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {**result, "columns": [["group", "spent on", ""], *columns]}
 
 
-def plot(result: dict[str, Any]) -> Figure:
-    """The figure of each allocation beside that of the reference."""
-    return plots.allocation(result)
+plot = plots.allocation

@@ -18,7 +18,7 @@ GROUPS = {
     },
     "accuracy at equal training time": {
         "pde": "PDE surrogates: accuracy against training time, MACs and memory",
-        "segmentation": "membrane segmentation: accuracy against training time, MACs and memory",
+        "segmentation": "images and volumes: accuracy against training time, MACs and memory",
         "diffusion": "sample quality at equal training time",
         "allocate": "where to spend the parameters that the encoder saved",
         "schemes": "one-step, unrolled, pushforward and staged training of one network",
@@ -80,14 +80,15 @@ def _benchmark(command: str, module: ModuleType, arguments: Sequence[str]) -> in
     from rich.console import Console
 
     from multiresnet_bench import report, results
+    from multiresnet_bench.arguments import count
 
     parser = argparse.ArgumentParser(prog=f"multiresnet-bench {command}", description=COMMANDS[command])
     default = RESULTS / f"{command}.json"
     parser.add_argument("--quick", action="store_true", help="tiny sizes, seconds in all, to see that it runs")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help=f"default: {default}; none with --quick")
     if command in TRAINING:
-        parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="runs of each model (default 3)")
-    parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="of torch (default 1)")
+        parser.add_argument("--seeds", type=count, default=3, metavar="N", help="runs of each model (default 3)")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="of torch (default 1)")
     module.add_arguments(parser)
     options = parser.parse_args(arguments[1:])
 
@@ -134,13 +135,6 @@ def _load(command: str) -> ModuleType:
         if error.name != name:
             raise
         raise ImportError(f"this installation has no module {name}; install the repository's benchmarks") from None
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be >= 1, got {text}")
-    return value
 
 
 if __name__ == "__main__":

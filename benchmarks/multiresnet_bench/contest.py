@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import multiresnet as mrn
@@ -43,26 +44,38 @@ class Measure:
     lower_is_better: bool = True
 
 
-def contest(
-    options: argparse.Namespace,
-    job: Job,
-    networks: Networks,
-    *,
-    problem: Problem,
-    measure: Measure,
-    figures: Sequence[list[str]],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Bench:
+    """What differs between benchmarks.
+
+    Args:
+        prepare: makes the set that the options ask for, if it is not there yet.
+        load: the data module of a set, by its name and the folder of sets.
+        problem_of: what that asks of a network.
+        job: a task to a row, with "val", "curve", the figures and what `race.fit` and `race.cost` return.
+        measure: the first figure.
+        figures: columns of the accuracies.
+    """
+
+    prepare: Callable[[argparse.Namespace], None]
+    load: Callable[[str, Path], Any]
+    problem_of: Callable[[Any], Problem]
+    job: Job
+    measure: Measure
+    figures: Sequence[list[str]]
+
+
+def contest(options: argparse.Namespace, networks: Networks, bench: Bench) -> dict[str, Any]:
     """Both rounds: a result with a row for each network and time, and every run in "raw".
 
     Args:
         options: the parsed command line.
-        job: a task to a row, with "val", "curve", the figures and what `fit` and `cost` return.
         networks: by the name in the table.
-        problem: for the budget.
-        measure: the first figure.
-        figures: columns of the accuracies.
+        bench: on what they compete.
     """
     timing.check_device(options.device)
+    bench.prepare(options)
+    problem = bench.problem_of(bench.load(options.set, options.keep))
     budget = find_budget(options, networks, problem)
     missing = {name: why for name, network in networks.items() if (why := why_not(network, problem, budget))}
     if options.reference in missing:
@@ -84,26 +97,32 @@ def contest(
     grid = options.learning_rates if len(options.learning_rates) > 1 else []
     short = shortened(lengths[-1], options.tuning)
     trials = [task(name, short, rate, 0, "val") for rate in grid for name in runners]
-    tuning = run_jobs(job, trials, log=log, jobs=options.jobs)
-    rates = {name: best_rate(name, tuning, measure) if grid else options.learning_rates[0] for name in runners}
+    tuning = run_jobs(bench.job, trials, log=log, jobs=options.jobs)
+    rates = {name: best_rate(name, tuning, bench.measure) if grid else options.learning_rates[0] for name in runners}
     finals = [
         task(name, length, rates[name], seed, options.split)
         for seed in range(options.seeds)
         for length in lengths
         for name in runners
     ]
-    raw = run_jobs(job, finals, log=log, jobs=options.jobs)
+    raw = run_jobs(bench.job, finals, log=log, jobs=options.jobs)
 
-    keys = [key for key, *_ in figures]
-    add_time_ratios(raw, options.reference, measure)
+    keys = [key for key, *_ in bench.figures]
+    add_time_ratios(raw, options.reference, bench.measure)
     rows = mean_and_sd(raw, by=("model", "limit"), keys=[*keys, "val", "step_ms", "steps", "seconds", "time_ratio"])
     rows += [{"model": f"{name}: {why}"} for name, why in missing.items()]
-    columns = [["model", "model", ""], *([["limit", "budget", ""]] if len(lengths) > 1 else []), *COST, *figures, *TIME]
+    columns = [
+        ["model", "model", ""],
+        *([["limit", "budget", ""]] if len(lengths) > 1 else []),
+        *COST,
+        *bench.figures,
+        *TIME,
+    ]
     config = {"matched": None if budget is None else asdict(budget), "problem": asdict(problem)}
     return {
         "rows": rows,
         "columns": [column for column in columns if any(row.get(column[0]) is not None for row in rows)],
-        "measure": asdict(measure),
+        "measure": asdict(bench.measure),
         "raw": raw,
         "tuning": tuning,
         "config": config,

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from multiresnet.atomic import write_atomically
@@ -59,15 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All networks, learning rates and seeds."""
-    networks = arguments.by_name(options, NETWORKS)
-    prepare(options)
-    problem = problem_of(load(options.set, options.keep))
-    return contest.contest(options, job, networks, problem=problem, measure=MEASURE, figures=FIGURES)
-
-
-def plot(result: dict[str, Any]) -> Figure:
-    """Learning curves, and KID against time, multiply-accumulates and memory."""
-    return plots.training(result)
+    return contest.contest(options, arguments.by_name(options, NETWORKS), BENCH)
 
 
 def prepare(options: argparse.Namespace) -> None:
@@ -75,7 +66,7 @@ def prepare(options: argparse.Namespace) -> None:
     if options.quick:
         options.set = "digits"
     elif options.set in SETS:
-        packed.unpacked(getattr(packed, options.set), options.data, options.keep)
+        packed.find(options.set, options.keep, options.data)
     if not (judge := judge_path(options.set, options.keep)).exists():
         images, labels = real_images(options.set, options.keep, "train", 10_000)
         if labels is None:
@@ -93,7 +84,7 @@ def judge_path(name: str, keep: Path) -> Path:
 def load(name: str, keep: Path) -> ImageDataModule:
     """The data module of a set, set up, with the same split for every seed."""
     if name in SETS:
-        data = ImageDataModule(packed.unpacked(getattr(packed, name), Path(), keep), key="x_train")
+        data = ImageDataModule(packed.find(name, keep), key="x_train")
     else:
         data = ImageDataModule(name)
     data.setup()
@@ -106,7 +97,7 @@ def real_images(name: str, keep: Path, split: str, count: int) -> tuple[Tensor, 
         data = load(name, keep)
         images, labels = images_and_labels(data.train_dataloader() if split == "train" else data.val_dataloader())
         return images[:count], None if labels is None else labels[:count]
-    with np.load(packed.unpacked(getattr(packed, name), Path(), keep)) as file:
+    with np.load(packed.find(name, keep)) as file:
         x, y = file[f"x_{split}"][:count], file[f"y_{split}"][:count]
     x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1)
     return torch.from_numpy(x).float() / 127.5 - 1, torch.from_numpy(y).long()
@@ -149,3 +140,7 @@ def job(task: Row) -> Row:
     count = 32 if task["quick"] else SAMPLES
     figures = quality(diffusion, (images, labels), n=count, features=judge.eval(), steps=20)
     return row | {key: figures[key] for key in ("kid", "fid", "kid_of_data")}
+
+
+BENCH = contest.Bench(prepare, load, problem_of, job, MEASURE, FIGURES)
+plot = plots.training

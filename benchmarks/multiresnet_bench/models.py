@@ -14,6 +14,7 @@ from torch import nn
 
 import multiresnet as mrn
 from multiresnet.checks import check_positive, closest
+from multiresnet.models import TWO_SWEEPS
 from multiresnet.spaces import Haar
 from multiresnet_bench.peers import PEERS, Ports
 from multiresnet_bench.peers import MissingPackage as MissingPackage
@@ -36,7 +37,6 @@ TUNED_FOR_TEXTURE: dict[str, Any] = {
     "patch_levels": 2,
     "detail_scale": 8,
 }
-TWO_SWEEPS: dict[str, Any] = {"channels": (32, 48, 64, 96), "num_blocks": ((1, 1, 1, 1), (1, 2, 2, 1)), "sweeps": 2}
 ATTENTION = ("residual", "residual", "attention", "attention")
 TRANSFORMER = ("residual", "residual", "transformer", "transformer")
 

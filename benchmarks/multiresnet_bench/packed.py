@@ -111,6 +111,11 @@ def cifar(data: Path, out: Path) -> Path:
     return out / "cifar.npz"
 
 
+def find(name: str, keep: Path, data: Path = Path()) -> Path:
+    """The set of that name, one of the functions here, as `unpacked` keeps it."""
+    return unpacked(globals()[name], data, keep)
+
+
 def unpacked(unpack: Callable[[Path, Path], Path], data: Path, keep: Path) -> Path:
     """What `unpack(data, keep / its name)` returns; done once, whole or not at all.
 

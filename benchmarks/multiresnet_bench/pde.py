@@ -8,14 +8,14 @@ both by `multiresnet.data.solvers`, 168 trajectories of 21 frames, solved on the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
 from multiresnet.atomic import write_atomically
@@ -72,15 +72,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All networks, learning rates and seeds."""
-    networks = arguments.by_name(options, NETWORKS)
-    prepare(options)
-    problem = problem_of(load(options.set, options.keep))
-    return contest.contest(options, job, networks, problem=problem, measure=MEASURE, figures=FIGURES)
-
-
-def plot(result: dict[str, Any]) -> Figure:
-    """Learning curves, and error against time, multiply-accumulates and memory."""
-    return plots.training(result)
+    return contest.contest(options, arguments.by_name(options, NETWORKS), BENCH)
 
 
 def path_of(name: str, folder: Path) -> Path:
@@ -131,12 +123,22 @@ def scorer(data: TrajectoryDataModule) -> race.Score:
 def job(task: Row) -> Row:
     """Train and test one network."""
     data = load(task["set"], Path(task["keep"]))
-    problem = problem_of(data)
-    model = race.begin(task, problem)
+    model = race.begin(task, problem_of(data))
     data.seed = task["seed"]  # of the order; the split is the same for all
-    surrogate = SurrogateTask(model, target="delta", lr=task["learning_rate"])
-    row = race.cost(model, problem) | race.fit(surrogate, data, task, scorer(data))
+    return train_and_test(task, data, SurrogateTask(model, target="delta", lr=task["learning_rate"]))
+
+
+def train_and_test(
+    task: Row, data: TrajectoryDataModule, surrogate: SurrogateTask, *, callbacks: Sequence[Callback] = ()
+) -> Row:
+    """The row of a task that was set up."""
+    row = race.cost(surrogate.model, problem_of(data))
+    row |= race.fit(surrogate, data, task, scorer(data), callbacks=callbacks)
     if not race.reported(task, row):
         return row | {"one_step": None, "rollout": None}
     figures = race.test(surrogate, data, task["device"])
     return row | {"one_step": figures["test/one_step_rel_l2"], "rollout": figures["test/rollout_last_rel_l2"]}
+
+
+BENCH = contest.Bench(prepare, load, problem_of, job, MEASURE, FIGURES)
+plot = plots.training

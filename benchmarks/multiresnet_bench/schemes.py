@@ -11,8 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from multiresnet.models import PRESETS
 from multiresnet.tasks import StagedTraining, SurrogateTask
 from multiresnet_bench import arguments, contest, pde, plots, race
@@ -53,7 +51,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         options.steps, options.jobs = options.steps or 3, 1
     pde.prepare(options)
     length = {"seconds": None if options.steps else options.seconds[-1], "steps": options.steps}
-    where = {"set": str(options.set), "keep": str(options.keep), "device": options.device}
+    where = {"set": str(options.set), "keep": str(options.keep), "device": options.device, "split": "test"}
     tasks = [
         {"model": name, "seed": seed, "learning_rate": options.learning_rate, **length, **where}
         for seed in range(options.seeds)
@@ -76,21 +74,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows, "raw": raw, "columns": columns, "measure": asdict(measure)}
 
 
-def plot(result: dict[str, Any]) -> Figure:
-    """Validation error against training time."""
-    return plots.curves(result)
-
-
 def job(task: Row) -> Row:
     """Train and test one scheme."""
     options = dict(SCHEMES[task["model"]])
     stages, freeze = options.pop("stages", None), options.pop("freeze", False)
     data = pde.load(task["set"], Path(task["keep"]), unroll_steps=options.get("unroll_steps", 1))
-    problem = pde.problem_of(data)
     network = {"build": "MultiResNet", **PRESETS["surrogate"]}
-    model = race.begin({**task, "network": network, "budget": None}, problem)
+    model = race.begin({**task, "network": network, "budget": None}, pde.problem_of(data))
     surrogate = SurrogateTask(model, lr=task["learning_rate"], **options)
     staged = [StagedTraining(fractions=stages, freeze=freeze)] if stages else []
-    row = race.cost(model, problem) | race.fit(surrogate, data, task, pde.scorer(data), callbacks=staged)
-    figures = race.test(surrogate, data, task["device"])
-    return row | {"one_step": figures["test/one_step_rel_l2"], "rollout": figures["test/rollout_last_rel_l2"]}
+    return pde.train_and_test(task, data, surrogate, callbacks=staged)
+
+
+plot = plots.curves

@@ -12,12 +12,11 @@ import argparse
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 
 from multiresnet.atomic import write_atomically
 from multiresnet.data import Augment, ImageMaskDataModule
@@ -32,7 +31,7 @@ LOOKS, CORNER = 12, 256  # the curves are made of corners of so many validation 
 class Images:
     """How a set is cropped and read."""
 
-    crop: tuple[int, ...] = (128, 128)
+    crop: tuple[int, ...] | Literal["auto"] = (128, 128)
     batch_size: int = 8
     options: dict[str, Any] = field(default_factory=dict)  # of ImageMaskDataModule
 
@@ -79,15 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All networks, learning rates and seeds."""
-    networks = arguments.by_name(options, NETWORKS)
-    prepare(options)
-    problem = problem_of(load(options.set, options.keep))
-    return contest.contest(options, job, networks, problem=problem, measure=MEASURE, figures=FIGURES)
-
-
-def plot(result: dict[str, Any]) -> Figure:
-    """Learning curves, and Dice against time, multiply-accumulates and memory."""
-    return plots.training(result)
+    return contest.contest(options, arguments.by_name(options, NETWORKS), BENCH)
 
 
 def prepare(options: argparse.Namespace) -> None:
@@ -98,16 +89,14 @@ def prepare(options: argparse.Namespace) -> None:
         arrays = {"images": noise.numpy(), "masks": (F.avg_pool2d(noise, 5, 1, 2)[:, 0] > 0.5).numpy()}
         write_atomically(Path(options.set), lambda file: np.savez(file, **arrays))
     elif options.set in SETS:
-        packed.unpacked(getattr(packed, options.set), options.data, options.keep)
+        packed.find(options.set, options.keep, options.data)
 
 
 def load(name: str, keep: Path) -> ImageMaskDataModule:
     """The data module of a set, set up, with the same split for every seed."""
-    images = SETS.get(name, Images())
-    root = packed.unpacked(getattr(packed, name), Path(), keep) if name in SETS else Path(name)
-    data = ImageMaskDataModule(
-        root, crop=images.crop if name in SETS else "auto", batch_size=images.batch_size, **images.options
-    )
+    images = SETS.get(name, Images("auto"))
+    root = packed.find(name, keep) if name in SETS else Path(name)
+    data = ImageMaskDataModule(root, crop=images.crop, batch_size=images.batch_size, **images.options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*images are grey")
         data.setup()
@@ -148,3 +137,7 @@ def job(task: Row) -> Row:
         return row | {"dice": None, "iou": None}
     figures = race.test(segmentation, data, task["device"])
     return row | {"dice": figures["test/dice"], "iou": figures["test/iou"]}
+
+
+BENCH = contest.Bench(prepare, load, problem_of, job, MEASURE, FIGURES)
+plot = plots.training

@@ -20,8 +20,7 @@ from multiresnet.layers import Norm
 from multiresnet.spaces import Haar
 from multiresnet.spaces.boundary import Boundary
 
-CHANNELS = (32, 48, 64, 96)
-BLOCKS = ((1, 1, 1, 1), (1, 2, 2, 1))  # of two sweeps over these
+PRESET = models.TWO_SWEEPS
 MonaiLayer = str | tuple  # type: ignore[type-arg]  # a name, or a name and a dictionary of arguments
 
 
@@ -71,7 +70,7 @@ class MultiResNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         out_channels: int,
-        channels: Sequence[int] = CHANNELS,
+        channels: Sequence[int] = PRESET["channels"],
         strides: int | Sequence[int | Sequence[int]] = 2,
         kernel_size: int | Sequence[int] = 3,
         up_kernel_size: int | Sequence[int] = 3,
@@ -82,7 +81,7 @@ class MultiResNet(nn.Module):
         bias: bool = True,
         adn_ordering: str = "NDA",
         *,
-        sweeps: int = len(BLOCKS),
+        sweeps: int = PRESET["sweeps"],
         patch_levels: int = 1,
         skip: SkipName = "detail",
         detail_scale: float = 1.0,
@@ -101,8 +100,8 @@ class MultiResNet(nn.Module):
         if len(channels) < 2:
             raise ValueError(f"channels={tuple(channels)} has one level; give at least two")
         if num_res_units is None:
-            measured = len(channels) == len(CHANNELS) and sweeps == len(BLOCKS)
-            num_res_units = BLOCKS if measured else 1
+            measured = len(channels) == len(PRESET["channels"]) and sweeps == PRESET["sweeps"]
+            num_res_units = cast(Blocks, PRESET["num_blocks"]) if measured else 1
         self.dimensions = spatial_dims
         self.network = models.MultiResNet(
             in_channels,

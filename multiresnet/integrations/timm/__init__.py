@@ -18,6 +18,7 @@ from torch import nn
 from multiresnet.integrations.timm.features import Features
 from multiresnet.integrations.timm.haar_pyramid import HaarPyramid as HaarPyramid
 from multiresnet.integrations.timm.multi_resnet import MultiResNet as MultiResNet
+from multiresnet.models import TWO_SWEEPS
 
 __all__ = ["HaarPyramid", "MultiResNet"]  # timm appends the models
 
@@ -67,8 +68,7 @@ def haar_pyramid_ll(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 @register_model
 def multiresnet_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Two sweeps over four levels."""
-    layout = {"channels": (32, 48, 64, 96), "num_blocks": ((1, 1, 1, 1), (1, 2, 2, 1)), "sweeps": 2}
-    return _build(MultiResNet, "multiresnet_small", pretrained, **{**layout, **kwargs})
+    return _build(MultiResNet, "multiresnet_small", pretrained, **{**TWO_SWEEPS, **kwargs})
 
 
 @register_model
