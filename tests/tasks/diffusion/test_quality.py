@@ -69,6 +69,30 @@ def test_the_classifier_learns_and_its_features_are_standardised():
         train_classifier(images, labels[:3])
 
 
+def test_features_are_finite_where_most_of_them_are_dead(monkeypatch):
+    """As they were on Fashion-MNIST, 35 of 64: a median over all of them is then zero."""
+
+    class Mostly(FeatureClassifier):
+        dead = 50
+
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            with torch.no_grad():
+                self.body[8].bias[: self.dead] = -1e4
+
+    monkeypatch.setattr("multiresnet.tasks.diffusion.quality.FeatureClassifier", Mostly)
+    images, labels = bars(200)
+    features = train_classifier(images, labels, epochs=2)(images)
+    assert features.isfinite().all() and (features.std(0) == 0).sum() >= 50
+    assert all(
+        np.isfinite(value)
+        for value in compare(images[:100], images[100:], train_classifier(images, labels, epochs=2)).values()
+    )
+    Mostly.dead = 64
+    with pytest.raises(ValueError, match="learned nothing: all its features are constant"):
+        train_classifier(images, labels, epochs=1)
+
+
 def test_colour_is_fed_as_it_is():
     assert FeatureClassifier(3, 2)(torch.zeros(2, 3, 9, 9)).shape == (2, 64)
 
