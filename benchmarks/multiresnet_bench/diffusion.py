@@ -31,6 +31,7 @@ NETWORKS = (
     "multiresnet-two-sweeps",
     "residual-unet",
     "residual-unet-attention",
+    "residual-unet-transformer",
     "diffusers-unet",
 )
 EMB_CHANNELS = 128

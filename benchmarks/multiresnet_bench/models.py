@@ -209,6 +209,7 @@ BUILDERS: dict[str, Builder] = {
     "residual-unet-segmentation": _own(mrn.ResidualUNet, **TUNED_FOR_TEXTURE),
     "residual-unet-two-sweeps": _own(mrn.ResidualUNet, **TWO_SWEEPS),
     "residual-unet-attention": _own(mrn.ResidualUNet, block=ATTENTION),
+    "residual-unet-transformer": _own(mrn.ResidualUNet, block=TRANSFORMER),
     "residual-unet-fast": _own(mrn.ResidualUNet, **FAST),
     "residual-unet-paper": _paper(mrn.ResidualUNet, 0),
     **{name: _scaled(peer.build, peer.width, peer.step) for name, peer in PEERS.items()},
