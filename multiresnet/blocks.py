@@ -138,7 +138,8 @@ class Head(nn.Module):
         scale: float = 0.1,
     ) -> None:
         super().__init__()
-        self.space, self.out_channels, self.finer = space, out_channels, range(level - 1, level - 1 - patch_levels, -1)
+        self.space, self.level, self.out_channels = space, level, out_channels
+        self.finer = range(level - 1, level - 1 - patch_levels, -1)
         bands = math.prod(space.detail_bands(finer) + 1 for finer in self.finer)
         self.activation = make_activation(activation)
         self.conv = space.conv(channels, out_channels * bands)
@@ -152,7 +153,7 @@ class Head(nn.Module):
             count = y.shape[1] // (self.space.detail_bands(level) + 1)
             approximation, detail = y.split([count, y.shape[1] - count], 1)
             y = self.space.synthesis(approximation, detail, size, level)
-        return y
+        return self.space.constrain(y, self.level - len(self.finer))
 
 
 def patches(space: Space, x: Tensor, level: int, count: int) -> Tensor:

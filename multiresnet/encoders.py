@@ -21,8 +21,7 @@ SKIPS = ("approximation", "detail", "packet", "scattering")
 def embed_down(space: Space, x: Tensor, level: int, target: int) -> Tensor:
     """An element of `V_level` as the same function in the larger space `V_target`, `target <= level`."""
     for finer in reversed(range(target, level)):
-        ratios = [b // a for a, b in zip(space.reduction(finer), space.reduction(finer + 1))]
-        x = space.embed(x, [ratio * n for ratio, n in zip(ratios, x.shape[2:])], finer)
+        x = space.embed(x, space.refine(x.shape[2:], finer), finer)
     return x
 
 

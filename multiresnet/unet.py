@@ -251,7 +251,8 @@ class UNet(nn.Module):
 
     @property
     def receptive_field(self) -> tuple[int, ...] | None:
-        """Side in samples, per axis, of the box around an output sample that it can depend on; `None`: everything (attention).
+        """Side in samples, per axis, of the box around an output sample that it can depend on; `None`: everything
+        (attention), or a space without windows (`Space.tileable`).
 
         An upper bound by at most the cells' alignment. Statistics of group, layer and instance norms are not counted: they
         reach everywhere. Half of it, rounded up to `space.reduction(depth)`, is the halo of tiled inference.
@@ -262,7 +263,7 @@ class UNet(nn.Module):
                 radii += [(self.depth - i, total_radius(decoder))]
         for i, _ in enumerate(self.heads, start=self.num_levels - len(self.heads)):
             radii += [(self.depth - i, Head.radius)]
-        if any(radius is None for _, radius in radii):
+        if not self.space.tileable or any(radius is None for _, radius in radii):
             return None
         coarsest = self.space.reduction(self.depth)
         reach = [len(self.sweeps) * (cell - 1) for cell in coarsest]

@@ -13,10 +13,12 @@ class Space(ABC):
 
     A space has no parameters and no state: instances are immutable, comparable and written to JSON by `config`.
     An element of `V_level` is a tensor (N, C, *grid). Three identities make it a space, and `tests/spaces` checks them:
-    `project(embed(w)) == w`, `embed∘project` is an orthogonal projection, `synthesis(*analysis(x)) == x`.
+    `project(embed(w)) == w`, `embed∘project` is a projection (an orthogonal one, where a space does not say otherwise),
+    `synthesis(*analysis(x)) == x`.
     """
 
-    spatial_dims: int
+    spatial_dims: int  # axes of the tensor that run over cells
+    tileable: bool = False  # whether a window of cells is the same space again, and sees no further than `reduction` says
 
     @abstractmethod
     def project(self, x: Tensor, level: int = 0) -> Tensor:
@@ -53,6 +55,15 @@ class Space(ABC):
     def detail(self, x: Tensor, level: int = 0) -> Tensor:
         """What `project` loses: the detail part of `analysis`."""
         return self.analysis(x, level)[1]
+
+    def refine(self, size: Sequence[int], level: int = 0) -> tuple[int, ...]:
+        """The (largest) grid of `V_level` whose coarse grid is `size`."""
+        cells, coarse = self.reduction(level), self.reduction(level + 1)
+        return tuple(n * b // a for n, a, b in zip(size, cells, coarse))
+
+    def constrain(self, y: Tensor, level: int = 0) -> Tensor:
+        """What every output must obey on the grid of `V_level`, imposed. The default leaves it as it is."""
+        return y
 
     def fit(self, x: Tensor, depth: int) -> Tensor:
         """Bring an arbitrary input (N, C, *spatial) onto the grid of `V_0`. The default takes every size as it is."""

@@ -61,6 +61,11 @@ def parse_boundary(boundary: Boundary, spatial_dims: int) -> Sides:
     return cast(Sides, sides)
 
 
+def canonical(sides: Sides) -> Boundary:
+    """One spelling for each boundary, so that spaces compare and hash: the one rule that all sides share, or all pairs."""
+    return sides[0][0] if len({rule for pair in sides for rule in pair}) == 1 else sides
+
+
 def boundary_index(size: int, lower: int, upper: int, rules: tuple[Rule, Rule], device: torch.device) -> Tensor:
     """Where each sample of an axis padded by `(lower, upper)` comes from; any width, wrapped by index.
 
@@ -81,7 +86,7 @@ def boundary_index(size: int, lower: int, upper: int, rules: tuple[Rule, Rule], 
     return torch.where(index < 0, source[rules[0]], source[rules[1]])
 
 
-def _pad_axis(x: Tensor, axis: int, lower: int, upper: int, rules: tuple[Rule, Rule]) -> Tensor:
+def pad_axis(x: Tensor, axis: int, lower: int, upper: int, rules: tuple[Rule, Rule]) -> Tensor:
     size = x.shape[axis]
     if size <= max(lower, upper):  # narrower than the padding: torch would refuse, an index wraps as often as needed
         padded = x.index_select(axis, boundary_index(size, lower, upper, rules, x.device))
@@ -105,7 +110,7 @@ def _pad_by_torch(x: Tensor, width: int, sides: Sides) -> Tensor:
     if len({rule for pair in sides for rule in pair}) == 1 and all(n > width for n in x.shape[2:]):
         return F.pad(x, [width] * (2 * len(sides)), mode=_TORCH_MODE[sides[0][0]])
     for axis, rules in enumerate(sides, start=2):
-        x = _pad_axis(x, axis, width, width, rules)
+        x = pad_axis(x, axis, width, width, rules)
     return x
 
 

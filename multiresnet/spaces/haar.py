@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multiresnet.spaces.base import Space
-from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, apply, parse_boundary, recording
+from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, apply, canonical, parse_boundary, recording
 from multiresnet.spaces.transform import Axes, analysis, pad_to_even, synthesis
 
 _AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -55,6 +55,7 @@ class Haar(Space):
     boundary: Boundary = "zeros"
     strides: Sequence[Sequence[int]] = ()
     sides: Sides = field(init=False, repr=False, compare=False)
+    tileable = True
 
     def __post_init__(self) -> None:
         if self.spatial_dims not in (1, 2, 3):
@@ -66,9 +67,7 @@ class Haar(Space):
                 raise ValueError(
                     f"each entry of strides takes {self.spatial_dims} values 1 or 2, at least one of them 2; got {step}"
                 )
-        uniform = {rule for pair in sides for rule in pair}
-        canonical = sides[0][0] if len(uniform) == 1 else sides  # one spelling for each boundary: comparable, hashable
-        for name, value in (("boundary", canonical), ("strides", strides), ("sides", sides)):
+        for name, value in (("boundary", canonical(sides)), ("strides", strides), ("sides", sides)):
             object.__setattr__(self, name, value)
 
     @classmethod
