@@ -1,5 +1,6 @@
 """Multi-ResNets: U-Nets with a parameter-free Haar encoder (arXiv 2305.19638)."""
 
+from multiresnet import conditions as conditions
 from multiresnet import spaces as spaces
 from multiresnet import testing as testing
 from multiresnet.blocks import Level as Level
@@ -7,6 +8,7 @@ from multiresnet.budget import count_macs as count_macs
 from multiresnet.budget import count_parameters as count_parameters
 from multiresnet.budget import count_saved_bytes as count_saved_bytes
 from multiresnet.budget import match_budget as match_budget
+from multiresnet.conditions import Constrained as Constrained
 from multiresnet.context import Context as Context
 from multiresnet.models import PRESETS as PRESETS
 from multiresnet.models import MultiResNet as MultiResNet

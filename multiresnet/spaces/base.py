@@ -18,7 +18,9 @@ class Space(ABC):
     """
 
     spatial_dims: int  # axes of the tensor that run over cells
-    tileable: bool = False  # whether a window of cells is the same space again, and sees no further than `reduction` says
+    tileable: bool = (
+        False  # whether a window of cells is the same space again, and sees no further than `reduction` says
+    )
 
     @abstractmethod
     def project(self, x: Tensor, level: int = 0) -> Tensor:

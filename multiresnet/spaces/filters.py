@@ -94,7 +94,6 @@ def _rows(filters: Filters, rules: Pair, size: int) -> Matrix:
     return rows
 
 
-
 @functools.cache
 def _inverse(name: str, rules: Pair, size: int) -> Matrix:
     """The synthesis of `size` samples as a matrix: samples x (averages, then details)."""

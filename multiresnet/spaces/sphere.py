@@ -39,7 +39,12 @@ class Sphere(Quadtree):
     taps = 9
 
     def __post_init__(self) -> None:
-        if isinstance(self.nside, bool) or not isinstance(self.nside, int) or self.nside < 2 or self.nside & (self.nside - 1):
+        if (
+            isinstance(self.nside, bool)
+            or not isinstance(self.nside, int)
+            or self.nside < 2
+            or self.nside & (self.nside - 1)
+        ):
             raise ValueError(f"nside must be a power of two >= 2, got {self.nside!r}")
 
     @property

@@ -126,7 +126,9 @@ def _placed(depth: int) -> tuple[int, Tensor, Tensor]:
     """Cells per side, and of every cell the corner at its right angle, in cells, and whether it stands (1) or is turned (-1)."""
     origin, sign = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     signs, shifts = torch.tensor(SIGNS, dtype=torch.float64), torch.tensor(SHIFTS, dtype=torch.float64)
-    for _ in range(depth):  # a cell is origin + sign * unit triangle, in units of its side; its children in units of theirs
+    for _ in range(
+        depth
+    ):  # a cell is origin + sign * unit triangle, in units of its side; its children in units of theirs
         origin = (2 * origin[:, None] + 2 * sign[:, None, None] * shifts).flatten(0, 1)
         sign = (sign[:, None] * signs).flatten()
     return 2**depth, origin, sign

@@ -76,7 +76,9 @@ class Wavelet(Space):
         bands = [approximation, *detail.split(approximation.shape[1], 1)]
         for axis in reversed(range(2, 2 + self.spatial_dims)):
             n, pair = size[axis - 2], self.sides[axis - 2]
-            bands = [filters.synthesis(low, high, axis, n, self.name, pair) for low, high in zip(bands[::2], bands[1::2])]
+            bands = [
+                filters.synthesis(low, high, axis, n, self.name, pair) for low, high in zip(bands[::2], bands[1::2])
+            ]
         return bands[0]
 
     def detail_bands(self, level: int = 0) -> int:
