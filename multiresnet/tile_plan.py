@@ -110,8 +110,8 @@ def plan(
         cores.append(axis.cores(n, side))
         if len(cores[j]) > 1 and halo is None and field is None:
             raise ValueError(
-                f"{type(net).__name__} sees the whole field (attention, a space without windows) or has no receptive_field: give halo=, in samples, "
-                "for a tiled result that is close to the whole one, or a tile that covers the field"
+                f"{type(net).__name__} sees the whole field (attention, a space without windows) or has no receptive_field: "
+                "give halo=, in samples, for a tiled result that is close to the whole one, or a tile that covers the field"
             )
         if len(cores[j]) > 1 and shifted:
             raise ValueError(

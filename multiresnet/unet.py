@@ -251,9 +251,9 @@ class UNet(nn.Module):
 
     @property
     def receptive_field(self) -> tuple[int, ...] | None:
-        """Side in samples, per axis, of the box around an output sample that it can depend on; `None`: everything
-        (attention), or a space without windows (`Space.tileable`).
+        """Side in samples, per axis, of the box around an output sample that it can depend on; `None`: everything.
 
+        That is so with attention, and on spaces without windows (`Space.tileable`).
         An upper bound by at most the cells' alignment. Statistics of group, layer and instance norms are not counted: they
         reach everywhere. Half of it, rounded up to `space.reduction(depth)`, is the halo of tiled inference.
         """

@@ -87,6 +87,7 @@ def boundary_index(size: int, lower: int, upper: int, rules: tuple[Rule, Rule], 
 
 
 def pad_axis(x: Tensor, axis: int, lower: int, upper: int, rules: tuple[Rule, Rule]) -> Tensor:
+    """Extend the tensor dimension `axis` by `(lower, upper)` samples, by the rules of its sides."""
     size = x.shape[axis]
     if size <= max(lower, upper):  # narrower than the padding: torch would refuse, an index wraps as often as needed
         padded = x.index_select(axis, boundary_index(size, lower, upper, rules, x.device))

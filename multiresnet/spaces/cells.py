@@ -45,7 +45,7 @@ def look_up(table: Tensor, cells: int, device: torch.device) -> Neighbours:
 
 def gather(x: Tensor, neighbours: Neighbours) -> Tensor:
     """(N, cells, C) -> (N, places, taps, C), zero where nothing is seen."""
-    return cast(Tensor, _Gather.apply(x, neighbours)).unflatten(1, (-1, neighbours.taps))
+    return cast(Tensor, cast(Tensor, _Gather.apply(x, neighbours)).unflatten(1, (-1, neighbours.taps)))
 
 
 class _Gather(torch.autograd.Function):
@@ -69,7 +69,7 @@ class _Collect(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, neighbours: Neighbours) -> Tensor:
-        return _select(x, neighbours.seen_by).unflatten(1, (neighbours.cells, -1)).sum(2)
+        return cast(Tensor, _select(x, neighbours.seen_by).unflatten(1, (neighbours.cells, -1)).sum(2))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -140,7 +140,8 @@ class CellConv(nn.Module):
         if self.kernel_size == 1:
             return cast(Tensor, self.linear(x)).transpose(1, 2)
         neighbours = self.space.neighbours(x.shape[1], x.device)
-        weight, bias = self.linear.weight, self.linear.bias
+        weight: Tensor = self.linear.weight
+        bias: Tensor | None = self.linear.bias
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight, bias = x.to(dtype), weight.to(dtype), bias if bias is None else bias.to(dtype)
@@ -201,7 +202,7 @@ class Quadtree(CellSpace):
     """Every cell divides into four equal ones, numbers 4 i ... 4 i + 3 of the finer level: the means and signs of Haar."""
 
     def project(self, x: Tensor, level: int = 0) -> Tensor:
-        return x.unflatten(2, (-1, 4)).mean(3)
+        return cast(Tensor, x.unflatten(2, (-1, 4)).mean(3))
 
     def embed(self, w: Tensor, size: Sequence[int], level: int = 0) -> Tensor:
         return w.unsqueeze(3).expand(*w.shape, 4).flatten(2)
@@ -228,7 +229,7 @@ def _signs(like: Tensor) -> Tensor:
 
 
 def centre_and_neighbours(neighbours: Tensor, *, missing: str) -> Tensor:
-    """(cells, k) neighbours as a table for `look_up`, the cell itself first; "replicate" lets a cell stand in for those that miss."""
+    """A table for `look_up`, the cell itself first, of (cells, k) neighbours; with "replicate" it stands in for those that miss."""
     own = torch.arange(len(neighbours)).unsqueeze(1)
     if missing == "replicate":
         neighbours = torch.where(neighbours < 0, own, neighbours)

@@ -73,7 +73,7 @@ def filters(name: str, rules: Pair) -> Filters:
     )
     centres = [0.5 + np.average(np.arange(len(filt)), weights=filt**2) for filt in taps]
     near = [[int(np.floor(centre)) + shift for shift in (-1, 0, 1, 2)] for centre in centres]
-    choices = [Filters(taps, back, pair) for pair in product(*near) if (pair[0] - pair[1]) % 2 == 0]
+    choices = [Filters(taps, back, (low, high)) for low, high in product(*near) if (low - high) % 2 == 0]
 
     def rank(choice: Filters) -> tuple[float, float]:
         worst = max(np.linalg.cond(_rows(choice, rules, size)) for size in (2 * choice.length, 2 * choice.length + 1))

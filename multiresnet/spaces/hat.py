@@ -75,7 +75,7 @@ class Hat(Space):
         return bands[0], torch.cat(bands[1:], 1)
 
     def synthesis(self, approximation: Tensor, detail: Tensor, size: Sequence[int], level: int = 0) -> Tensor:
-        bands = [approximation, *detail.split(approximation.shape[1], 1)]
+        bands: list[Tensor] = [approximation, *detail.split(approximation.shape[1], 1)]
         for axis in reversed(range(2, approximation.ndim)):
             n, merged = size[axis - 2], []
             for w, d in zip(bands[::2], bands[1::2]):

@@ -63,7 +63,7 @@ class Mesh(CellSpace):
                     f"parents[{level}] must name every coarse cell from 0 to {coarse - 1} at least once, and fewer than the {fine} "
                     f"cells of level {level}; it names {len(np.unique(step))}"
                 )
-            self.areas.append(np.bincount(step, weights=self.areas[-1]))
+            self.areas.append(np.bincount(step, weights=self.areas[-1]).astype(np.float64))
         self.edges = [_edges(neighbours, len(self.areas[0]))]
         for step in self.parents:
             pairs = step[self.edges[-1]]

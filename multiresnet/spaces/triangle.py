@@ -77,7 +77,7 @@ class Triangle(Quadtree):
         return self.corners(level).mean(1)
 
     def symmetries(self, level: int = 0) -> Tensor:
-        """(6, cells): each rotation and reflection of the (equilateral) triangle as an order of the cells; `x[..., order]` turns x."""
+        """(6, cells): rotations and reflections of the (equilateral) triangle as orders of the cells: `x[..., order]` turns x."""
         barycentric = _barycentric(self.centres(level))
         keys = [tuple(row) for row in (barycentric * 3 * 2 ** (self.depth - level)).round().long().tolist()]
         index = {key: cell for cell, key in enumerate(keys)}

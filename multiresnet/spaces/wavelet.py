@@ -73,7 +73,7 @@ class Wavelet(Space):
         return bands[0], torch.cat(bands[1:], 1)
 
     def synthesis(self, approximation: Tensor, detail: Tensor, size: Sequence[int], level: int = 0) -> Tensor:
-        bands = [approximation, *detail.split(approximation.shape[1], 1)]
+        bands: list[Tensor] = [approximation, *detail.split(approximation.shape[1], 1)]
         for axis in reversed(range(2, 2 + self.spatial_dims)):
             n, pair = size[axis - 2], self.sides[axis - 2]
             bands = [
