@@ -15,108 +15,100 @@ from torch import Tensor, nn
 from multiresnet.spaces.base import Space
 
 
-@dataclass(frozen=True, eq=False)
-class Neighbours:
-    """Which cells are seen from where, as gathers in both directions; see `look_up`.
-
-    Args:
-        cells: number of cells that can be seen.
-        taps: how many of them are seen from each place.
-        seen: flat (places * taps): which cell; `cells` stands for nothing, whose value is zero.
-        seen_by: flat (cells * most): which entries of `seen` are a cell, filled up by `places * taps`.
-    """
-
-    cells: int
-    taps: int
-    seen: Tensor
-    seen_by: Tensor
-
-
-def look_up(table: Tensor, cells: int, device: torch.device) -> Neighbours:
-    """The `Neighbours` of a table (places, taps) of `cells` cells, `-1` for nothing."""
-    seen = torch.where(table < 0, cells, table).flatten()
-    order = seen.argsort(stable=True)[: int((seen < cells).sum())]
-    count = torch.bincount(seen[order], minlength=cells)
-    place = torch.arange(len(order)) - (count.cumsum(0) - count).repeat_interleave(count)
-    seen_by = torch.full((cells, int(count.max())), len(seen))
-    seen_by[seen[order], place] = order
-    return Neighbours(cells, table.shape[1], seen.to(device), seen_by.flatten().to(device))
-
-
-def gather(x: Tensor, neighbours: Neighbours) -> Tensor:
-    """(N, cells, C) -> (N, places, taps, C), zero where nothing is seen."""
-    return cast(Tensor, cast(Tensor, _Gather.apply(x, neighbours)).unflatten(1, (-1, neighbours.taps)))
-
-
-class _Gather(torch.autograd.Function):
-    """(N, cells, C) -> (N, places * taps, C)."""
-
-    @staticmethod
-    def forward(x: Tensor, neighbours: Neighbours) -> Tensor:
-        return _select(x, neighbours.seen)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.neighbours = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return cast(Tensor, _Collect.apply(grads[0], ctx.neighbours)), None
-
-
-class _Collect(torch.autograd.Function):
-    """Adjoint of `_Gather`, as a gather and a sum: deterministic, and faster than to scatter."""
-
-    @staticmethod
-    def forward(x: Tensor, neighbours: Neighbours) -> Tensor:
-        return cast(Tensor, _select(x, neighbours.seen_by).unflatten(1, (neighbours.cells, -1)).sum(2))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.neighbours = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return cast(Tensor, _Gather.apply(grads[0], ctx.neighbours)), None
-
-
-def _select(x: Tensor, index: Tensor) -> Tensor:
-    return F.pad(x, (0, 0, 0, 1)).index_select(1, index)
+def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
+    """`y_i = b + sum_k W_k x_n(i, k)`: (cells, N, C), (taps, C, D) -> (cells, N, D). One gather and one product for each tap."""
+    y = torch.zeros(*x.shape[:2], weight.shape[2], dtype=x.dtype, device=x.device)
+    if bias is not None:
+        y += bias
+    rows = y.view(-1, weight.shape[2])
+    padded = F.pad(x, (0, 0, 0, 0, 0, 1)) if taps.missing else x
+    for tap, seen in zip(weight, taps.seen):
+        rows.addmm_(padded.index_select(0, seen).view(len(rows), -1), tap)
+    return y
 
 
 class _Conv(torch.autograd.Function):
-    """A linear map of what each cell sees. It keeps its input, and gathers again for the gradient of its weight."""
+    """`_conv` that keeps only its input, and whose backward gathers too: deterministic, nothing is scattered."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, neighbours: Neighbours) -> Tensor:
-        patches = _select(x, neighbours.seen).view(len(x), -1, weight.shape[1])
-        return F.linear(patches, weight, bias)
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
+        return _conv(x, weight, bias, taps)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        x, weight, _, ctx.neighbours = inputs
-        ctx.save_for_backward(x, weight)
+        *tensors, ctx.taps = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,), (x, weight), neighbours = grads, ctx.saved_tensors, ctx.neighbours
-        to_x = to_weight = to_bias = None
+        (grad,), (x, weight, bias), taps = grads, ctx.saved_tensors, ctx.taps
+        if torch.is_grad_enabled():  # a second derivative is wanted: by plain operations
+            inputs = [tensor for tensor, needed in zip((x, weight, bias), ctx.needs_input_grad) if needed]
+            found = iter(torch.autograd.grad(_plain(x, weight, bias, taps), inputs, grad, create_graph=True))
+            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None
+        to_x = to_weight = None
+        grad = grad.contiguous()
+        rows = grad.view(-1, grad.shape[2])
         if ctx.needs_input_grad[0]:
-            rows = (grad @ weight).view(len(x), len(neighbours.seen), x.shape[2])
-            to_x = cast(Tensor, _Collect.apply(rows, neighbours))
+            to_x = torch.zeros_like(x)
+            padded = F.pad(grad, (0, 0, 0, 0, 0, 1))
+            for tap, layers in zip(weight, taps.seen_by):
+                everywhere, *others = layers
+                to_x.view(-1, x.shape[2]).addmm_(padded.index_select(0, everywhere[0]).view(len(rows), -1), tap.T)
+                for sources, cells in others:
+                    to_x.index_add_(0, cells, grad[sources] @ tap.T)
         if ctx.needs_input_grad[1]:
-            patches = cast(Tensor, _Gather.apply(x, neighbours)).view(-1, weight.shape[1])
-            to_weight = grad.flatten(0, 1).T @ patches
-        if ctx.needs_input_grad[2]:
-            to_bias = grad.sum((0, 1))
-        return to_x, to_weight, to_bias, None
+            padded = F.pad(x, (0, 0, 0, 0, 0, 1)) if taps.missing else x
+            to_weight = torch.stack([padded.index_select(0, seen).view(len(rows), -1).T @ rows for seen in taps.seen])
+        return to_x, to_weight, rows.sum(0) if ctx.needs_input_grad[2] else None, None
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
+    y = sum(F.pad(x, (0, 0, 0, 0, 0, 1))[seen] @ tap for tap, seen in zip(weight, taps.seen))
+    return cast(Tensor, y if bias is None else y + bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Taps:
+    """What each cell sees, tap by tap, in both directions.
+
+    Args:
+        seen: for each tap, the cell that each cell sees; as many as there are cells for nothing.
+        missing: whether some see nothing.
+        seen_by: for each tap, `(sources, cells)`: `cells` are seen by `sources`. First for all cells in a row (each by one source,
+            or by none), then the few that are seen more than once through the same tap.
+    """
+
+    seen: tuple[Tensor, ...]
+    missing: bool
+    seen_by: tuple[tuple[tuple[Tensor, Tensor], ...], ...]
+
+
+def make_taps(table: Tensor, device: torch.device) -> Taps:
+    """The `Taps` of a table (cells, taps) of cells, `-1` for nothing."""
+    cells = len(table)
+    seen_by = []
+    for column in table.T:
+        sources = (column >= 0).nonzero().squeeze(1)
+        layers: list[tuple[Tensor, Tensor]] = []
+        while len(sources) or not layers:
+            first = torch.full((cells,), cells)
+            first[column[sources]] = sources  # of several sources the last one stays
+            chosen = first[first < cells] if layers else first
+            layers.append(
+                (chosen.to(device), column[chosen].to(device) if layers else torch.arange(cells, device=device))
+            )
+            sources = sources[~torch.isin(sources, first)]
+        seen_by.append(tuple(layers))
+    columns = [torch.where(column < 0, cells, column).to(device) for column in table.T]
+    return Taps(tuple(columns), bool((table < 0).any()), tuple(seen_by))
 
 
 class CellConv(nn.Module):
     """`y_i = b + sum_k W_k x_n(i, k)`: the convolution where n(i, 0) = i and n(i, 1), n(i, 2), ... are the neighbours of cell i.
 
     Args:
-        space: has `neighbours(cells, device)`, or is not asked if `kernel_size` is 1.
+        space: has `taps` and `neighbours(cells, device)`.
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: 3 for a cell and its neighbours, 1 for the cell alone.
@@ -127,44 +119,41 @@ class CellConv(nn.Module):
     """
 
     def __init__(
-        self, space: CellSpace, in_channels: int, out_channels: int, kernel_size: int = 3, *, bias: bool = True
+        self, space: Quadtree, in_channels: int, out_channels: int, kernel_size: int = 3, *, bias: bool = True
     ) -> None:
         super().__init__()
-        if kernel_size not in (1, 3):
-            raise ValueError(f"kernel_size must be 1 or 3 (a cell and its neighbours), got {kernel_size}")
+        check_kernel(kernel_size)
         self.space, self.kernel_size = space, kernel_size
         self.linear = nn.Linear(in_channels * (space.taps if kernel_size == 3 else 1), out_channels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.transpose(1, 2)  # cells as rows: one gather takes all channels
+        x = x.permute(2, 0, 1)  # cells first: a gather copies whole rows
         if self.kernel_size == 1:
-            return cast(Tensor, self.linear(x)).transpose(1, 2)
-        neighbours = self.space.neighbours(x.shape[1], x.device)
+            return cast(Tensor, self.linear(x)).permute(1, 2, 0)
         weight: Tensor = self.linear.weight
         bias: Tensor | None = self.linear.bias
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight, bias = x.to(dtype), weight.to(dtype), bias if bias is None else bias.to(dtype)
-        return cast(Tensor, _Conv.apply(x, weight, bias, neighbours)).transpose(1, 2)
+        kernel = weight.T.unflatten(0, (self.space.taps, -1))
+        taps = self.space.neighbours(len(x), x.device)
+        return cast(Tensor, _Conv.apply(x.contiguous(), kernel, bias, taps)).permute(1, 2, 0)
+
+
+def check_kernel(kernel_size: int) -> None:
+    """Raise `ValueError` unless the kernel is a cell (1), or a cell and its neighbours (3)."""
+    if kernel_size not in (1, 3):
+        raise ValueError(f"kernel_size must be 1 or 3 (a cell and its neighbours), got {kernel_size}")
 
 
 class CellSpace(Space):
     """Piecewise constant functions on the cells of a tree, as (N, C, cells): what `Triangle`, `Sphere` and `Mesh` share."""
 
     spatial_dims = 1
-    taps: int  # cells that a convolution sees, with the cell itself
 
     @abstractmethod
     def cells(self, level: int) -> int:
         """Number of cells of `V_level`."""
-
-    @abstractmethod
-    def table(self, level: int) -> Tensor:
-        """(cells, taps) neighbours of each cell of `V_level`, itself first, -1 for nothing."""
-
-    def neighbours(self, cells: int, device: torch.device) -> Neighbours:
-        """Of the level with so many cells."""
-        return _neighbours(self, self.level_of(cells), device)
 
     @property
     @abstractmethod
@@ -189,17 +178,27 @@ class CellSpace(Space):
             )
         return x
 
-    def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3, *, bias: bool = True) -> CellConv:
-        return CellConv(self, in_channels, out_channels, kernel_size, bias=bias)
-
 
 @functools.lru_cache(maxsize=64)
-def _neighbours(space: CellSpace, level: int, device: torch.device) -> Neighbours:
-    return look_up(space.table(level), space.cells(level), device)
+def _taps(space: Quadtree, level: int, device: torch.device) -> Taps:
+    return make_taps(space.table(level), device)
 
 
 class Quadtree(CellSpace):
     """Every cell divides into four equal ones, numbers 4 i ... 4 i + 3 of the finer level: the means and signs of Haar."""
+
+    taps: int  # cells that a convolution sees, with the cell itself
+
+    @abstractmethod
+    def table(self, level: int) -> Tensor:
+        """(cells, taps): each cell of `V_level`, and its neighbours, -1 for nothing."""
+
+    def neighbours(self, cells: int, device: torch.device) -> Taps:
+        """Of the level with so many cells."""
+        return _taps(self, self.level_of(cells), device)
+
+    def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3, *, bias: bool = True) -> CellConv:
+        return CellConv(self, in_channels, out_channels, kernel_size, bias=bias)
 
     def project(self, x: Tensor, level: int = 0) -> Tensor:
         return cast(Tensor, x.unflatten(2, (-1, 4)).mean(3))

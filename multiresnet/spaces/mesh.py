@@ -10,11 +10,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from multiresnet.checks import check_positive
-from multiresnet.spaces.cells import CellSpace, Neighbours, gather, look_up
+from multiresnet.spaces.cells import CellSpace, check_kernel
 
 Ints = NDArray[np.int64]
 
@@ -112,7 +113,8 @@ class Mesh(CellSpace):
         return f"Mesh({self.cells(0)} cells, {self.num_levels} levels)"
 
     def config(self) -> dict[str, object]:
-        table = [self.edges[0][self.edges[0][:, 0] == i, 1].tolist() for i in range(self.cells(0))]
+        cells, neighbours = self.edges[0].T
+        table = [part.tolist() for part in np.split(neighbours, np.searchsorted(cells, range(1, self.cells(0))))]
         return {
             "Mesh": {
                 "parents": [step.tolist() for step in self.parents],
@@ -120,9 +122,6 @@ class Mesh(CellSpace):
                 "neighbours": table,
             }
         }
-
-    def table(self, level: int) -> Tensor:
-        return torch.from_numpy(_ragged(self.edges[level], self.cells(level)))
 
     def project(self, x: Tensor, level: int = 0) -> Tensor:
         step = _step(self, level, x.device)
@@ -166,17 +165,15 @@ class GraphConv(nn.Module):
         self, space: Mesh, in_channels: int, out_channels: int, kernel_size: int = 3, *, bias: bool = True
     ) -> None:
         super().__init__()
-        if kernel_size not in (1, 3):
-            raise ValueError(f"kernel_size must be 1 or 3 (a cell and its neighbours), got {kernel_size}")
+        check_kernel(kernel_size)
         self.space, self.kernel_size = space, kernel_size
         self.linear = nn.Linear(in_channels * (2 if kernel_size == 3 else 1), out_channels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.transpose(1, 2)
         if self.kernel_size == 3:
-            neighbours = self.space.neighbours(x.shape[1], x.device)
-            count = (neighbours.seen < neighbours.cells).view(-1, neighbours.taps).sum(1, keepdim=True).clamp(min=1)
-            x = torch.cat([x, gather(x, neighbours).sum(2) / count], 2)
+            seen, count = _around(self.space, self.space.level_of(x.shape[1]), x.device)
+            x = torch.cat([x, gather(x, seen).sum(2) / count], 2)
         return cast(Tensor, self.linear(x)).transpose(1, 2)
 
 
@@ -192,11 +189,18 @@ class Step:
         synthesis: (fine cells, k): bands of the parent to the cell.
     """
 
-    children: Neighbours
-    parents: Neighbours
+    children: Lookup
+    parents: Lookup
     weights: Tensor
     analysis: Tensor
     synthesis: Tensor
+
+
+@functools.lru_cache(maxsize=64)
+def _around(mesh: Mesh, level: int, device: torch.device) -> tuple[Lookup, Tensor]:
+    """The neighbours of each cell, and their number, (cells, 1), at least 1."""
+    table = torch.from_numpy(_ragged(mesh.edges[level], mesh.cells(level)))
+    return look_up(table, len(table), device), (table >= 0).sum(1, keepdim=True).clamp(min=1).to(device)
 
 
 @functools.lru_cache(maxsize=64)
@@ -231,6 +235,81 @@ def _step(mesh: Mesh, level: int, device: torch.device) -> Step:
         torch.from_numpy(basis * root[:, :, None]).to(device),
         torch.from_numpy((basis * scale[:, :, None])[parents, slot]).to(device),
     )
+
+
+# ---- gathers with tables of any shape, and their adjoints --------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """Which cells are seen from where, as gathers in both directions; see `look_up`.
+
+    Args:
+        cells: number of cells that can be seen.
+        taps: how many of them are seen from each place.
+        seen: flat (places * taps): which cell; `cells` stands for nothing, whose value is zero.
+        seen_by: flat (cells * most): which entries of `seen` are a cell, filled up by `places * taps`.
+    """
+
+    cells: int
+    taps: int
+    seen: Tensor
+    seen_by: Tensor
+
+
+def look_up(table: Tensor, cells: int, device: torch.device) -> Lookup:
+    """The `Lookup` of a table (places, taps) of `cells` cells, `-1` for nothing."""
+    seen = torch.where(table < 0, cells, table).flatten()
+    order = seen.argsort(stable=True)[: int((seen < cells).sum())]
+    count = torch.bincount(seen[order], minlength=cells)
+    place = torch.arange(len(order)) - (count.cumsum(0) - count).repeat_interleave(count)
+    seen_by = torch.full((cells, int(count.max())), len(seen))
+    seen_by[seen[order], place] = order
+    return Lookup(cells, table.shape[1], seen.to(device), seen_by.flatten().to(device))
+
+
+def gather(x: Tensor, table: Lookup) -> Tensor:
+    """(N, cells, C) -> (N, places, taps, C), zero where nothing is seen."""
+    return cast(Tensor, cast(Tensor, _Gather.apply(x, table)).unflatten(1, (-1, table.taps)))
+
+
+class _Gather(torch.autograd.Function):
+    """(N, cells, C) -> (N, places * taps, C)."""
+
+    @staticmethod
+    def forward(x: Tensor, table: Lookup) -> Tensor:
+        return _select(x, table.seen)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.table = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return cast(Tensor, _Collect.apply(grads[0], ctx.table)), None
+
+
+class _Collect(torch.autograd.Function):
+    """Adjoint of `_Gather`, as a gather and a sum: deterministic, and faster than to scatter."""
+
+    @staticmethod
+    def forward(x: Tensor, table: Lookup) -> Tensor:
+        return cast(Tensor, _select(x, table.seen_by).unflatten(1, (table.cells, -1)).sum(2))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.table = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return cast(Tensor, _Gather.apply(grads[0], ctx.table)), None
+
+
+def _select(x: Tensor, index: Tensor) -> Tensor:
+    return F.pad(x, (0, 0, 0, 1)).index_select(1, index)
+
+
+# ---- building ----------------------------------------------------------------------------------------------------------
 
 
 def _edges(neighbours: Any, cells: int) -> Ints:
