@@ -29,8 +29,7 @@ class Wavelet(Space):
             last sample, so that constants stay constants.
 
     Raises:
-        ValueError: an unknown wavelet or boundary rule, `spatial_dims` not 1, 2 or 3; in use, a size at which a long
-            wavelet is not stable.
+        ValueError: an unknown wavelet or boundary rule, `spatial_dims` not 1, 2 or 3.
 
     Examples:
         >>> space = Wavelet("db2", spatial_dims=1, boundary="periodic")
