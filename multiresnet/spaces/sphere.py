@@ -77,12 +77,12 @@ class Sphere(Quadtree):
 
     def from_ring(self, x: Tensor) -> Tensor:
         """(..., cells) in ring order, the usual one of maps on disk, to nested order."""
-        index = _healpix().nested_to_ring(range(x.shape[-1]), self.nside >> self.level_of(x.shape[-1]))
+        index = _healpix().core.nested_to_ring(range(x.shape[-1]), self.nside >> self.level_of(x.shape[-1]))
         return x[..., torch.from_numpy(index.copy()).to(x.device)]
 
     def to_ring(self, x: Tensor) -> Tensor:
         """Inverse of `from_ring`."""
-        index = _healpix().ring_to_nested(range(x.shape[-1]), self.nside >> self.level_of(x.shape[-1]))
+        index = _healpix().core.ring_to_nested(range(x.shape[-1]), self.nside >> self.level_of(x.shape[-1]))
         return x[..., torch.from_numpy(index.copy()).to(x.device)]
 
     def sample(self, x: Tensor, longitude: Tensor, latitude: Tensor) -> Tensor:
