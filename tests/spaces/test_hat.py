@@ -49,7 +49,7 @@ def test_hats_are_orthogonal_in_h10_and_a_basis(depth, tolerance):
 
 
 def test_hats_are_the_integrals_of_haar_wavelets(tolerance):
-    """2**(j / 2) max(0, min(x - l, r - x)), l = k 2**-j, r = (k + 1) 2**-j, with the coefficient 2**(j / 2) (2 f(m) - f(l) - f(r))."""
+    """2**(j/2) max(0, min(x - l, r - x)), l = k 2**-j, r = (k + 1) 2**-j, with the coefficient 2**(j/2) (2 f(m) - f(l) - f(r))."""
     depth, f = 5, np.random.default_rng(0).normal(size=33)
     f[0] = f[-1] = 0
     t, total = np.linspace(0, 1, 33), np.zeros(33)
