@@ -15,6 +15,9 @@ from .loading import Draw as Draw
 from .loading import make_loader as make_loader
 from .solvers.burgers import burgers as burgers
 from .solvers.darcy import darcy as darcy
+from .solvers.dirichlet import heat as heat
+from .solvers.dirichlet import poisson as poisson
+from .solvers.dirichlet import solve_poisson as solve_poisson
 from .solvers.generate import generate as generate
 from .solvers.generators import GENERATORS as GENERATORS
 from .solvers.kuramoto_sivashinsky import kuramoto_sivashinsky as kuramoto_sivashinsky
@@ -24,6 +27,8 @@ from .solvers.navier_stokes import navier_stokes as navier_stokes
 from .solvers.shallow_water import shallow_water as shallow_water
 from .solvers.spectral import spectral_resample as spectral_resample
 from .solvers.spectral import velocity as velocity
+from .solvers.sphere_advection import sphere_advection as sphere_advection
+from .solvers.triangle_heat import triangle_heat as triangle_heat
 
 __all__ = [
     "GENERATORS",
@@ -49,5 +54,10 @@ __all__ = [
     "read_mask",
     "shallow_water",
     "spectral_resample",
+    "heat",
+    "poisson",
+    "solve_poisson",
+    "sphere_advection",
+    "triangle_heat",
     "velocity",
 ]
