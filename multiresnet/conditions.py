@@ -23,6 +23,9 @@ class Constrained(nn.Module):
         conditions: of `multiresnet.conditions`, or modules and functions of `(output, input)` of your own. Later ones act on
             what the earlier ones made, and may undo it: give boundary values last.
 
+    In `SurrogateTask` data are divided by their standard deviation, and not shifted, so that zero stays zero; other given values
+    are in these units there.
+
     Examples:
         >>> from multiresnet import MultiResNet, conditions
         >>> net = Constrained(MultiResNet(1, 1, channels=(16, 16), num_blocks=1), conditions.Dirichlet(0.0))
@@ -35,6 +38,7 @@ class Constrained(nn.Module):
         if not conditions:
             raise ValueError("give at least one condition, such as multiresnet.conditions.Dirichlet(0.0)")
         self.model, self.conditions = model, conditions
+        self.anchored = True  # as `Space.anchored`
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         """The conditions on `model(x, *rest)`."""

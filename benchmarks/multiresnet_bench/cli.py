@@ -21,6 +21,7 @@ GROUPS = {
         "segmentation": "images and volumes: accuracy against training time, MACs and memory",
         "diffusion": "sample quality at equal training time",
         "allocate": "where to spend the parameters that the encoder saved",
+        "spaces": "hats, triangles and spheres against boxes of pixels",
         "schemes": "one-step, unrolled, pushforward and staged training of one network",
     },
     "all results": {

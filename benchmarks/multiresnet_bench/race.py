@@ -24,6 +24,7 @@ from lightning.pytorch.callbacks import Callback, Timer
 from torch import Tensor, nn
 
 import multiresnet as mrn
+from multiresnet import pretrained
 from multiresnet.spaces.boundary import Boundary
 from multiresnet.tasks import Task
 from multiresnet_bench import models
@@ -51,19 +52,19 @@ class Problem:
 
 
 def build(network: Network, problem: Problem, budget: models.Budget | None) -> nn.Module:
-    """A network of `models` by name, or one of ours by its options."""
+    """A network of `models` by name, or one of ours by its options; "dirichlet" is a weight for zero on the boundary."""
     given: dict[str, Any] = {"space": problem.space, "emb_channels": problem.emb_channels}
     if isinstance(network, str):
         return models.build(
             network, problem.in_channels, problem.out_channels, budget=budget, classes=problem.classes, **given
         )
     options = {**given, **network}
-    kind = getattr(mrn, options.pop("build"))
-    if budget is None:
-        return kind(problem.in_channels, problem.out_channels, **options)
-    return mrn.match_budget(
-        kind, **asdict(budget), in_channels=problem.in_channels, out_channels=problem.out_channels, **options
-    )
+    if isinstance(options["space"], dict):
+        options["space"] = pretrained.from_json(options["space"])
+    kind, weight = getattr(mrn, options.pop("build", "MultiResNet")), options.pop("dirichlet", None)
+    options |= {"in_channels": problem.in_channels, "out_channels": problem.out_channels}
+    model = kind(**options) if budget is None else mrn.match_budget(kind, **asdict(budget), **options)
+    return model if weight is None else mrn.Constrained(model, mrn.conditions.Dirichlet(0.0, weight=weight))
 
 
 def begin(task: Row, problem: Problem) -> nn.Module:

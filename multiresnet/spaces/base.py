@@ -58,6 +58,11 @@ class Space(ABC):
         """What `project` loses: the detail part of `analysis`."""
         return self.analysis(x, level)[1]
 
+    @property
+    def anchored(self) -> bool:
+        """Whether zero means something, because functions vanish somewhere: data are then scaled, never shifted."""
+        return False
+
     def refine(self, size: Sequence[int], level: int = 0) -> tuple[int, ...]:
         """The (largest) grid of `V_level` whose coarse grid is `size`."""
         cells, coarse = self.reduction(level), self.reduction(level + 1)

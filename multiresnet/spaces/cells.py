@@ -23,7 +23,7 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
     rows = y.view(-1, weight.shape[2])
     padded = F.pad(x, (0, 0, 0, 0, 0, 1)) if taps.missing else x
     for tap, seen in zip(weight, taps.seen):
-        rows.addmm_(padded.index_select(0, seen).view(len(rows), -1), tap)
+        torch.addmm(rows, padded.index_select(0, seen).view(len(rows), -1), tap, out=rows)
     return y
 
 
@@ -51,10 +51,12 @@ class _Conv(torch.autograd.Function):
         rows = grad.view(-1, grad.shape[2])
         if ctx.needs_input_grad[0]:
             to_x = torch.zeros_like(x)
+            total = to_x.view(-1, x.shape[2])
             padded = F.pad(grad, (0, 0, 0, 0, 0, 1))
             for tap, layers in zip(weight, taps.seen_by):
                 everywhere, *others = layers
-                to_x.view(-1, x.shape[2]).addmm_(padded.index_select(0, everywhere[0]).view(len(rows), -1), tap.T)
+                sources = padded.index_select(0, everywhere[0]).view(len(rows), -1)
+                torch.addmm(total, sources, tap.T, out=total)
                 for sources, cells in others:
                     to_x.index_add_(0, cells, grad[sources] @ tap.T)
         if ctx.needs_input_grad[1]:

@@ -55,6 +55,10 @@ class Hat(Space):
         object.__setattr__(self, "boundary", canonical(sides))
         object.__setattr__(self, "sides", sides)
 
+    @property
+    def anchored(self) -> bool:
+        return any("zeros" in pair for pair in self.sides)
+
     def _periodic(self, axis: int) -> bool:
         return self.sides[axis - 2][0] == "periodic"
 

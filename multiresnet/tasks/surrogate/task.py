@@ -163,6 +163,9 @@ class SurrogateTask(Task):
             self.network = replace(self.network, options={**self.network.options, "delta": own})
 
     def _scale(self, facts: Mapping[str, Any]) -> None:
+        space = getattr(self.model, "space", None)
+        if getattr(self.model, "anchored", False) or getattr(space, "anchored", False):
+            facts = {**facts, **{name: [0.0] * len(facts[name]) for name in ("mean", "target_mean") if name in facts}}
         if "mean" in facts:
             self.input_scale.fit_to(facts["mean"], facts["std"])
             self.target_scale.fit_to(facts.get("target_mean", facts["mean"]), facts.get("target_std", facts["std"]))
