@@ -9,6 +9,7 @@ from .images.augment import Augment as Augment
 from .images.image_folder import ImageDataModule as ImageDataModule
 from .images.image_masks import ImageMaskDataModule as ImageMaskDataModule
 from .images.masks import MaskCode as MaskCode
+from .images.on_triangle import TriangleImageDataModule as TriangleImageDataModule
 from .images.reading import read_image as read_image
 from .images.reading import read_mask as read_mask
 from .loading import Draw as Draw
@@ -41,6 +42,7 @@ __all__ = [
     "Physics",
     "TrajectoryDataModule",
     "TrajectoryFile",
+    "TriangleImageDataModule",
     "TrajectoryFolder",
     "burgers",
     "darcy",

@@ -87,7 +87,9 @@ def train_classifier(
     features = torch.cat([model.body(part) for part in images[train].split(1024)])
     std = features.std(0)
     if not std.max() > 0:
-        raise ValueError("the classifier has learned nothing: all its features are constant; try a smaller lr, or other images")
+        raise ValueError(
+            "the classifier has learned nothing: all its features are constant; try a smaller lr, or other images"
+        )
     model.mean, model.std = features.mean(0), std.clamp_min(float(std.max()) / 100)  # some, even most, may be dead
     guesses = torch.cat([model.logits(part).argmax(1) for part in images[held_out].split(1024)])
     model.accuracy = float((guesses == labels[held_out]).float().mean())
