@@ -18,6 +18,7 @@ from multiresnet.preconditioned import Preconditioned as Preconditioned
 from multiresnet.spaces.transform import haar_analysis as haar_analysis
 from multiresnet.spaces.transform import haar_pyramid as haar_pyramid
 from multiresnet.spaces.transform import haar_synthesis as haar_synthesis
+from multiresnet.static import StaticFields as StaticFields
 from multiresnet.tiling import tiled_predict as tiled_predict
 from multiresnet.tta import Augmented as Augmented
 from multiresnet.unet import UNet as UNet

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from multiresnet import Constrained, MultiResNet, spaces
+from multiresnet import Constrained, MultiResNet, StaticFields, spaces
 from multiresnet.conditions import Dirichlet, DivergenceFree, Mean, Neumann, difference, divergence
 from multiresnet.testing import assert_every_parameter_has_gradient, randomise
 
@@ -104,9 +104,27 @@ def test_around_any_network():
     assert all(face.abs().max() == 0 for face in faces(randomise(ours)(x, emb)))
 
 
+def test_static_fields_come_before_the_channels(tolerance):
+    fields = torch.randn(2, 8, 8)
+    net = StaticFields(MultiResNet(3, 1, channels=(8, 8), num_blocks=1, delta=True), fields)
+    x = torch.randn(4, 1, 8, 8)
+    assert torch.equal(net(x), net.model(torch.cat([fields.expand(4, 2, 8, 8), x], 1)))
+    assert net.in_channels == 1 and net.delta and "fields" in net.state_dict()
+    assert_every_parameter_has_gradient(net, x)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (
+            lambda: StaticFields(nn.Identity(), torch.zeros(2, 4))(torch.zeros(1, 1, 5)),
+            r"are on \(4,\), the input on \(5,\)",
+        ),
+        (
+            lambda: StaticFields(MultiResNet(2, 1), torch.zeros(2, 4, 4)),
+            "2 fields leave none of the model's in_channels=2",
+        ),
+        (lambda: StaticFields(nn.Identity(), torch.zeros(4)), r"fields are \(C, \*spatial\)"),
         (lambda: Constrained(nn.Identity()), "give at least one condition"),
         (
             lambda: Dirichlet(torch.zeros(3, 5))(torch.zeros(1, 1, 4, 4), None),

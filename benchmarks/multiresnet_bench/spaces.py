@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from multiresnet import StaticFields
 from multiresnet.atomic import write_atomically
 from multiresnet.data import PairDataModule, TrajectoryDataModule, poisson, sphere_advection, triangle_heat
 from multiresnet.spaces import Sphere
@@ -136,6 +137,7 @@ def load(name: str, keep: Path, space: str = "") -> Any:
             u = arrays["u"] if space == "Triangle" else in_square(arrays["u"])
         data = TrajectoryDataModule(u, boundary="replicate", fractions=FRACTIONS, batch_size=8)
     data.setup()
+    data.positions = positions(space) if name == "sphere" else None
     return data
 
 
@@ -148,9 +150,21 @@ def in_square(u: NDArray[Any]) -> NDArray[Any]:
     return digits.transpose(*range(first), *rows, *columns).reshape(*u.shape[:-1], 2**depth, 2**depth)
 
 
+def positions(space: str) -> Tensor:
+    """(3, *cells): the unit vector to each cell of the sphere. The flow is fixed, so a network must know where it is."""
+    if space == "Sphere":
+        return Sphere(16).directions().T.float()
+    longitude, latitude = globe()
+    across = np.cos(latitude)
+    return torch.from_numpy(
+        np.stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)])
+    ).float()
+
+
 def problem_of(data: Any) -> race.Problem:
     size = tuple(data.source.shape[3:]) if hasattr(data, "source") else tuple(data.sources[0].shape[3:])
-    return race.Problem(data.channels, getattr(data, "target_channels", data.channels), size, "replicate")
+    channels = data.channels + (0 if data.positions is None else len(data.positions))
+    return race.Problem(channels, getattr(data, "target_channels", data.channels), size, "replicate")
 
 
 def job(task: Row) -> Row:
@@ -159,10 +173,13 @@ def job(task: Row) -> Row:
     data = load(task["set"], Path(task["keep"]), space)
     problem = problem_of(data)
     model = race.begin(task, problem)
+    cost = race.cost(model, problem)
+    if data.positions is not None:
+        model = StaticFields(model, data.positions)
     data.seed = task["seed"]  # of the order; the split is the same for all
     steady = task["set"] == "poisson"
     surrogate = SurrogateTask(model, target="absolute" if steady else "delta", lr=task["learning_rate"])
-    row = race.cost(model, problem) | race.fit(surrogate, data, task, pde.scorer(data))
+    row = cost | race.fit(surrogate, data, task, pde.scorer(data))
     if not race.reported(task, row):
         return row | {key: None for key, *_ in FIGURES}
     return row | measured(surrogate, data, task["set"], space)

@@ -25,13 +25,15 @@ class Mesh(CellSpace):
 
     The projection is the mean weighted by area, the details are the orthonormal complement of the constants in each coarse cell
     (unbalanced Haar; with four equal children as good as a quadtree's). A convolution sees a cell and the mean of
-    its neighbours (a graph convolution: neighbours have no order), `y_i = b + W_0 x_i + W_1 mean_j x_j`.
+    its neighbours j, `y_i = b + W_0 x_i + W_1 mean_j x_j`, because neighbours have no order; with `centres` it also knows
+    in which direction they lie, `+ sum_d W_(1 + d) mean_j e_ijd x_j` with the unit vector e_ij from cell i to cell j.
 
     Args:
         parents: for each step from a level to the coarser one, the coarse cell of each cell, `0 ... coarse cells - 1`.
         areas: of the finest cells, > 0, in any unit.
         neighbours: of each of the finest cells, as lists, or as one array filled up by -1. A coarse cell neighbours another where
             cells of them do.
+        centres: (cells, axes) where the finest cells are, for the directions; those of coarse cells are means weighted by area.
 
     Shape:
         (N, C, cells) in the order of `areas`.
@@ -48,7 +50,11 @@ class Mesh(CellSpace):
     """
 
     def __init__(
-        self, parents: Sequence[ArrayLike], areas: ArrayLike, neighbours: Sequence[Sequence[int]] | ArrayLike
+        self,
+        parents: Sequence[ArrayLike],
+        areas: ArrayLike,
+        neighbours: Sequence[Sequence[int]] | ArrayLike,
+        centres: ArrayLike | None = None,
     ) -> None:
         self.areas = [np.asarray(areas, dtype=np.float64)]
         self.parents = [np.asarray(step, dtype=np.int64) for step in parents]
@@ -69,8 +75,15 @@ class Mesh(CellSpace):
         for step in self.parents:
             pairs = step[self.edges[-1]]
             self.edges.append(np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0))
+        self.centres = [] if centres is None else [np.asarray(centres, dtype=np.float64)]
+        for found in self.centres:
+            if found.ndim != 2 or len(found) != self.cells(0) or not np.isfinite(found).all():
+                raise ValueError(f"centres must be finite, ({self.cells(0)}, axes); got the shape {found.shape}")
+        for level, step in enumerate(self.parents if self.centres else ()):
+            sums = [np.bincount(step, weights=x * self.areas[level]) for x in self.centres[level].T]
+            self.centres.append(np.stack(sums, 1) / self.areas[level + 1][:, None])
         digest = hashlib.sha256()
-        for array in (*self.parents, self.areas[0], self.edges[0]):
+        for array in (*self.parents, self.areas[0], self.edges[0], *self.centres[:1]):
             digest.update(array.tobytes() + b"|")
         self._digest = digest.hexdigest()
 
@@ -94,7 +107,10 @@ class Mesh(CellSpace):
             neighbours[i].append(j)
             neighbours[j].append(i)
         parents = [np.arange(20 * 4**level) // 4 for level in range(levels, 0, -1)]
-        return cls(parents, _spherical_areas(corners), neighbours)
+        centres = corners.mean(1)
+        return cls(
+            parents, _spherical_areas(corners), neighbours, centres / np.linalg.norm(centres, axis=1, keepdims=True)
+        )
 
     @property
     def num_levels(self) -> int:
@@ -120,6 +136,7 @@ class Mesh(CellSpace):
                 "parents": [step.tolist() for step in self.parents],
                 "areas": self.areas[0].tolist(),
                 "neighbours": table,
+                "centres": self.centres[0].tolist() if self.centres else None,
             }
         }
 
@@ -155,7 +172,7 @@ class Mesh(CellSpace):
 
 
 class GraphConv(nn.Module):
-    """`y_i = b + W_0 x_i + W_1 mean_j x_j` over the neighbours j of a cell; `kernel_size=1` leaves the second term out.
+    """The convolution of a `Mesh`; `kernel_size=1` sees the cell alone.
 
     Shape:
         (N, in_channels, cells) -> (N, out_channels, cells), on every level of the mesh.
@@ -167,13 +184,15 @@ class GraphConv(nn.Module):
         super().__init__()
         check_kernel(kernel_size)
         self.space, self.kernel_size = space, kernel_size
-        self.linear = nn.Linear(in_channels * (2 if kernel_size == 3 else 1), out_channels, bias=bias)
+        axes = space.centres[0].shape[1] if space.centres else 0
+        self.linear = nn.Linear(in_channels * (2 + axes if kernel_size == 3 else 1), out_channels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.transpose(1, 2)
         if self.kernel_size == 3:
-            seen, count = _around(self.space, self.space.level_of(x.shape[1]), x.device)
-            x = torch.cat([x, gather(x, seen).sum(2) / count], 2)
+            seen, weights = _around(self.space, self.space.level_of(x.shape[1]), x.device)
+            means = torch.einsum("npkc,pkd->npdc", gather(x, seen), weights.to(x))
+            x = torch.cat([x, means.flatten(2)], 2)
         return cast(Tensor, self.linear(x)).transpose(1, 2)
 
 
@@ -198,9 +217,17 @@ class Step:
 
 @functools.lru_cache(maxsize=64)
 def _around(mesh: Mesh, level: int, device: torch.device) -> tuple[Lookup, Tensor]:
-    """The neighbours of each cell, and their number, (cells, 1), at least 1."""
-    table = torch.from_numpy(_ragged(mesh.edges[level], mesh.cells(level)))
-    return look_up(table, len(table), device), (table >= 0).sum(1, keepdim=True).clamp(min=1).to(device)
+    """The neighbours of each cell, and what they count, (cells, neighbours, 1 + axes): equal parts, these times the directions."""
+    table = _ragged(mesh.edges[level], mesh.cells(level))
+    there = (table >= 0)[:, :, None]
+    weights = there / there.sum(1, keepdims=True).clip(min=1)
+    if mesh.centres:
+        centres = mesh.centres[level]
+        towards = centres[table] - centres[:, None]
+        length = np.linalg.norm(towards, axis=2, keepdims=True)
+        directions = np.divide(towards, length, out=np.zeros_like(towards), where=length > 0)
+        weights = np.concatenate([weights, weights * directions], 2)
+    return look_up(torch.from_numpy(table), len(table), device), torch.from_numpy(weights).to(device)
 
 
 @functools.lru_cache(maxsize=64)

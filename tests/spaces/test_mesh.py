@@ -54,6 +54,19 @@ def test_the_convolution_averages_over_neighbours(tolerance):
     assert torch.autograd.gradgradcheck(conv, x)
 
 
+def test_with_centres_the_convolution_knows_directions(tolerance):
+    """On a line with unequal steps: the mean of the neighbours, and that times the sign of the way to them."""
+    line = [[1], [0, 2], [1, 3], [2]]
+    space = Mesh([[0, 0, 1, 1]], [1.0, 3.0, 1.0, 1.0], line, centres=[[0.0], [1.0], [3.0], [3.5]])
+    conv = space.conv(1, 1).double()
+    x = torch.tensor([[[2.0, 3.0, 5.0, 7.0]]], dtype=torch.float64)
+    own, mean, way = conv.linear.weight[0]
+    means, ways = torch.tensor([[3.0, 3.5, 5.0, 5.0], [3.0, 1.5, 2.0, -5.0]], dtype=torch.float64)
+    expected = own * x + mean * means + way * ways + conv.linear.bias
+    assert (conv(x) - expected).abs().max() <= tolerance(x.dtype)
+    assert space.centres[1].ravel().tolist() == [0.75, 3.25]
+
+
 def test_coarse_cells_neighbour_where_their_cells_do():
     line = [[j for j in (i - 1, i + 1) if 0 <= j < 8] for i in range(8)]
     space = Mesh([np.arange(8) // 2, np.arange(4) // 2], np.ones(8), line)
@@ -89,7 +102,7 @@ def test_order_of_cells_does_not_matter(tolerance):
     neighbours = [[] for _ in range(320)]
     for i, j in mesh.edges[0]:
         neighbours[place[i]].append(place[j])
-    shuffled = Mesh([mesh.parents[0][order], mesh.parents[1]], mesh.areas[0][order], neighbours)
+    shuffled = Mesh([mesh.parents[0][order], mesh.parents[1]], mesh.areas[0][order], neighbours, mesh.centres[0][order])
     nets = []
     for space in (mesh, shuffled):
         torch.manual_seed(0)
@@ -114,6 +127,8 @@ GOOD = {"parents": [[0, 0, 1]], "areas": [1.0, 1.0, 1.0], "neighbours": [[1], [0
         ({"parents": [[-1, 0, 0]]}, "must name every coarse cell"),
         ({"neighbours": [[1], [0]]}, "neighbours has 2 rows for 3 cells"),
         ({"neighbours": [[7], [0], []]}, "names cell 7, the last one is 2"),
+        ({"centres": [[0.0], [1.0]]}, r"centres must be finite, \(3, axes\); got the shape \(2, 1\)"),
+        ({"centres": [[0.0], [1.0], [float("inf")]]}, "centres must be finite"),
     ],
 )
 def test_bad_meshes(change, message):
