@@ -5,9 +5,10 @@ import json
 import math
 
 import lightning
+import numpy as np
 import pytest
 import torch
-from multiresnet_bench import allocate, cli, contest, models, pde, race, results, schemes
+from multiresnet_bench import allocate, cli, contest, models, pde, race, results, schemes, spaces
 from torch.utils.data import DataLoader
 
 from multiresnet.tasks import SurrogateTask
@@ -45,6 +46,32 @@ def test_a_quick_run_gives_a_row_for_each_network(command, tmp_path, capsys):
     assert networks[0] in capsys.readouterr().out
     assert (tmp_path / f"{command}.svg").stat().st_size > 1000
     assert not (tmp_path / f"{command}.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", spaces.CONTESTANTS)
+def test_spaces(name, tmp_path):
+    if name == "sphere":
+        pytest.importorskip("astropy_healpix", reason="needs astropy-healpix")
+    reference, *others = spaces.CONTESTANTS[name]
+    rows = quick("spaces", tmp_path, "--set", name, "--models", *others)["rows"]
+    assert [row["model"] for row in rows] == [reference, *others]
+    assert all(0 < row["error"] < 2 and row["macs"] > 0 and row["saved"] > 0 for row in rows)
+    if name == "poisson":
+        assert [row["violation"] > 0 for row in rows] == [True, False, False, False]
+    else:
+        assert all(0 < row["rollout"] < 10 for row in rows)
+    if name == "sphere":
+        assert all(0 < row["poles"] < 2 for row in rows)
+
+
+def test_the_square_holds_siblings_in_blocks():
+    cells = np.arange(64).reshape(1, 1, 1, 64)
+    square = spaces.in_square(cells)[0, 0, 0]
+    assert square.shape == (8, 8)
+    blocks = square.reshape(4, 2, 4, 2).transpose(0, 2, 1, 3).reshape(-1, 4)
+    assert (blocks // 4 == blocks[:, :1] // 4).all()
+    pooled = square.reshape(4, 2, 4, 2).mean((1, 3))
+    assert (pooled == spaces.in_square(np.arange(16).reshape(1, 1, 1, 16))[0, 0, 0] * 4 + 1.5).all()
 
 
 def test_schemes(tmp_path):
