@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "multiresnet needs Python 3.10 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[dev,docs,bench,segmentation,medical,pde,neuralop,diffusion,onnx]'
+	$(BIN)/python -m pip install --quiet -e '.[dev,docs,bench,segmentation,medical,pde,neuralop,diffusion,onnx,sphere]'
 	@touch $(INSTALLED)
 
 demo: $(INSTALLED)
