@@ -12,6 +12,8 @@ PUBLIC_NAMES = {
     "MultiResNet",
     "PRESETS",
     "Preconditioned",
+    "Constrained",
+    "StaticFields",
     "ResidualUNet",
     "Augmented",
     "UNet",

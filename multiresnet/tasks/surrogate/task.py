@@ -163,8 +163,8 @@ class SurrogateTask(Task):
             self.network = replace(self.network, options={**self.network.options, "delta": own})
 
     def _scale(self, facts: Mapping[str, Any]) -> None:
-        space = getattr(self.model, "space", None)
-        if getattr(self.model, "anchored", False) or getattr(space, "anchored", False):
+        model = getattr(self, "model", None)  # not there yet where the task builds it, on boxes
+        if getattr(model, "anchored", False) or getattr(getattr(model, "space", None), "anchored", False):
             facts = {**facts, **{name: [0.0] * len(facts[name]) for name in ("mean", "target_mean") if name in facts}}
         if "mean" in facts:
             self.input_scale.fit_to(facts["mean"], facts["std"])

@@ -9,7 +9,7 @@ from lightning import Trainer
 from torch import nn
 
 import multiresnet as mrn
-from multiresnet.data import TrajectoryDataModule
+from multiresnet.data import TrajectoryDataModule, poisson
 from multiresnet.data.fields.steady import PairDataModule
 from multiresnet.tasks import SurrogateTask
 from multiresnet.tasks.network import Network
@@ -500,3 +500,21 @@ def test_unrolling_begins_in_the_middle_of_the_training():
     assert model.calls == 5 * 1 + 5 * 3
     with pytest.raises(ValueError, match="0 <= unroll_from < 1, got 1.0"):
         SurrogateTask(model, unroll_from=1.0)
+
+
+@pytest.mark.parametrize("space", [mrn.spaces.Hat(2), mrn.spaces.Haar(2, "replicate")])
+def test_data_are_scaled_but_not_shifted_where_zero_means_something(space):
+    """So a boundary that is zero for the network is zero in the units of the data."""
+    forcing, solution = poisson(12, size=9)
+    data = PairDataModule((forcing + 3, solution + 5 * (solution != 0)), boundary="replicate", batch_size=4)
+    net = mrn.MultiResNet(1, 1, space=space, channels=(8, 8), num_blocks=1)
+    model = net if isinstance(space, mrn.spaces.Hat) else mrn.Constrained(net, mrn.conditions.Dirichlet(0.0))
+    task = SurrogateTask(model)
+    Trainer(max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False).fit(
+        task, data
+    )
+    assert task.target_scale.mean.abs().max() == task.input_scale.mean.abs().max() == 0
+    assert abs(float(task.target_scale.std) - data.target_std[0]) < 1e-6
+    with torch.no_grad():
+        u = task.eval()(torch.from_numpy(forcing[:2])[:, None])
+    assert u[..., 0, :].abs().max() == u[..., -1].abs().max() == 0 < u.abs().max()
