@@ -38,7 +38,7 @@ class Constrained(nn.Module):
         if not conditions:
             raise ValueError("give at least one condition, such as multiresnet.conditions.Dirichlet(0.0)")
         self.model, self.conditions = model, conditions
-        self.anchored = True  # as `Space.anchored`
+        self.anchored = True  # as `UNet.anchored`
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         """The conditions on `model(x, *rest)`."""
@@ -170,7 +170,7 @@ class DivergenceFree:
     ) -> None:
         check_choice("differences", differences, ("central", "forward"))
         self.boundary, self.differences = boundary, differences
-        self.spacing = (spacing, spacing) if isinstance(spacing, (int, float)) else tuple(spacing)
+        self.spacing = _pair(spacing)
         for number in self.spacing:
             check_scale(spacing=number)
 
@@ -209,9 +209,13 @@ def divergence(
         >>> bool(divergence(velocity).abs().max() < 1e-12)
         True
     """
-    dx, dy = (spacing, spacing) if isinstance(spacing, (int, float)) else spacing
+    dx, dy = _pair(spacing)
     u, v = velocity.split(1, 1)
     return difference(u, 3, dx, boundary, differences) + difference(v, 2, dy, boundary, differences)
+
+
+def _pair(spacing: float | tuple[float, float]) -> tuple[float, float]:
+    return (spacing, spacing) if isinstance(spacing, (int, float)) else spacing
 
 
 def _evaluate(value: Given, y: Tensor, x: Tensor) -> Tensor:

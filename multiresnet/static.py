@@ -39,7 +39,7 @@ class StaticFields(nn.Module):
             raise ValueError(f"{len(fields)} fields leave none of the model's in_channels={taken} for the input")
         self.model = model
         self.in_channels = None if taken is None else taken - len(fields)
-        self.delta = bool(getattr(model, "delta", False))
+        self.delta, self.anchored = (bool(getattr(model, name, False)) for name in ("delta", "anchored"))
         self.register_buffer("fields", fields)
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:

@@ -250,6 +250,11 @@ class UNet(nn.Module):
         )
 
     @property
+    def anchored(self) -> bool:
+        """Whether zero means something in its data, see `Space.anchored`."""
+        return self.space.anchored
+
+    @property
     def receptive_field(self) -> tuple[int, ...] | None:
         """Side in samples, per axis, of the box around an output sample that it can depend on; `None`: everything.
 

@@ -15,6 +15,7 @@ GROUPS = {
     "cost": {
         "haar": "the Haar transform against a copy of the same bytes and the wavelet libraries",
         "speed": "time and memory of a forward pass and of a training step",
+        "cells": "convolutions on triangles, spheres and meshes against those on a square",
     },
     "accuracy at equal training time": {
         "pde": "PDE surrogates: accuracy against training time, MACs and memory",

@@ -93,7 +93,10 @@ SETS: dict[str, Callable[[int], Arrays]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `multiresnet-bench spaces`."""
     names = [f"{', '.join(members)} ({name})" for name, members in CONTESTANTS.items()]
-    arguments.add_contest(parser, seconds=60.0, networks=("all of the set",), reference="", known="; ".join(names))
+    arguments.add_contest(
+        parser, seconds=60.0, networks=("all of the set",), reference="the first of the set", known="; ".join(names)
+    )
+    parser.set_defaults(reference=None)
     parser.add_argument("--set", default="poisson", choices=tuple(SETS), help="default poisson")
 
 

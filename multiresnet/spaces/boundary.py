@@ -61,9 +61,16 @@ def parse_boundary(boundary: Boundary, spatial_dims: int) -> Sides:
     return cast(Sides, sides)
 
 
-def canonical(sides: Sides) -> Boundary:
-    """One spelling for each boundary, so that spaces compare and hash: the one rule that all sides share, or all pairs."""
-    return sides[0][0] if len({rule for pair in sides for rule in pair}) == 1 else sides
+def settle(spatial_dims: int, boundary: Boundary) -> tuple[Boundary, Sides]:
+    """One spelling for each boundary of a box, so that spaces compare and hash, and its sides; see `parse_boundary`.
+
+    Raises:
+        ValueError: `spatial_dims` not 1, 2 or 3, or as `parse_boundary`.
+    """
+    if spatial_dims not in (1, 2, 3):
+        raise ValueError(f"spatial_dims must be 1, 2 or 3, got {spatial_dims!r}")
+    sides = parse_boundary(boundary, spatial_dims)
+    return sides[0][0] if len({rule for pair in sides for rule in pair}) == 1 else sides, sides
 
 
 def boundary_index(size: int, lower: int, upper: int, rules: tuple[Rule, Rule], device: torch.device) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multiresnet.spaces.base import Space
-from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, apply, canonical, parse_boundary, recording
+from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, apply, recording, settle
 from multiresnet.spaces.transform import Axes, analysis, pad_to_even, synthesis
 
 _AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -58,16 +58,14 @@ class Haar(Space):
     tileable = True
 
     def __post_init__(self) -> None:
-        if self.spatial_dims not in (1, 2, 3):
-            raise ValueError(f"spatial_dims must be 1, 2 or 3, got {self.spatial_dims!r}")
-        sides = parse_boundary(self.boundary, self.spatial_dims)
+        boundary, sides = settle(self.spatial_dims, self.boundary)
         strides = tuple(tuple(step) for step in self.strides)
         for step in strides:
             if len(step) != self.spatial_dims or not set(step) <= {1, 2} or 2 not in step:
                 raise ValueError(
                     f"each entry of strides takes {self.spatial_dims} values 1 or 2, at least one of them 2; got {step}"
                 )
-        for name, value in (("boundary", canonical(sides)), ("strides", strides), ("sides", sides)):
+        for name, value in (("boundary", boundary), ("strides", strides), ("sides", sides)):
             object.__setattr__(self, name, value)
 
     @classmethod

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multiresnet.spaces.base import Space
-from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, canonical, parse_boundary
+from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, settle
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,8 @@ class Hat(Space):
     sides: Sides = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.spatial_dims not in (1, 2, 3):
-            raise ValueError(f"spatial_dims must be 1, 2 or 3, got {self.spatial_dims!r}")
-        sides = parse_boundary(self.boundary, self.spatial_dims)
-        object.__setattr__(self, "boundary", canonical(sides))
+        boundary, sides = settle(self.spatial_dims, self.boundary)
+        object.__setattr__(self, "boundary", boundary)
         object.__setattr__(self, "sides", sides)
 
     @property

@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from multiresnet.checks import check_positive
 from multiresnet.spaces.cells import CellSpace, check_kernel
+from multiresnet.spaces.icosphere import corner_names, icosphere_corners, spherical_areas
+from multiresnet.spaces.lookup import Lookup, gather, look_up
 
 Ints = NDArray[np.int64]
 
@@ -97,8 +98,7 @@ class Mesh(CellSpace):
         check_positive(levels=levels)
         corners = icosphere_corners(levels)
         count = len(corners)
-        names = {key: i for i, key in enumerate(dict.fromkeys(map(_key, corners.reshape(-1, 3))))}
-        vertex = np.array([names[_key(point)] for point in corners.reshape(-1, 3)]).reshape(count, 3)
+        vertex = corner_names(corners)
         sides = np.sort(np.stack([vertex, np.roll(vertex, -1, 1)], 2).reshape(-1, 2), 1)
         order = np.lexsort(sides.T)  # each side belongs to two triangles, which so come together
         first, second = (order // 3).reshape(-1, 2).T
@@ -109,7 +109,7 @@ class Mesh(CellSpace):
         parents = [np.arange(20 * 4**level) // 4 for level in range(levels, 0, -1)]
         centres = corners.mean(1)
         return cls(
-            parents, _spherical_areas(corners), neighbours, centres / np.linalg.norm(centres, axis=1, keepdims=True)
+            parents, spherical_areas(corners), neighbours, centres / np.linalg.norm(centres, axis=1, keepdims=True)
         )
 
     @property
@@ -238,13 +238,12 @@ def _step(mesh: Mesh, level: int, device: torch.device) -> Step:
     k = children.shape[1]
     there = children >= 0
     weights = np.where(there, areas[children], 0.0) / mesh.areas[level + 1][:, None]
-    # Columns orthonormal in the weighted inner product, the first constant: QR of sqrt(w) [1, e_1, e_2, ...]. A child that is
-    # not there has the weight 0, and a band of zeros.
+    # Columns orthonormal in the weighted inner product, the first constant: Gram-Schmidt of sqrt(w) [1, e_1, e_2, ...]. A child
+    # that is not there has the weight 0, and a band of zeros.
     root = np.sqrt(weights)
     start = np.broadcast_to(np.eye(k), (coarse, k, k)).copy()
     start[:, :, 0] = root
-    start = np.where(there[:, :, None], start, 0.0)
-    start[:, :, 1:] = np.where(there[:, None, 1:], start[:, :, 1:], 0.0)
+    start *= there[:, :, None]
     basis = np.zeros_like(start)
     for column in range(k):
         vector = start[:, :, column].copy()
@@ -262,81 +261,6 @@ def _step(mesh: Mesh, level: int, device: torch.device) -> Step:
         torch.from_numpy(basis * root[:, :, None]).to(device),
         torch.from_numpy((basis * scale[:, :, None])[parents, slot]).to(device),
     )
-
-
-# ---- gathers with tables of any shape, and their adjoints --------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Lookup:
-    """Which cells are seen from where, as gathers in both directions; see `look_up`.
-
-    Args:
-        cells: number of cells that can be seen.
-        taps: how many of them are seen from each place.
-        seen: flat (places * taps): which cell; `cells` stands for nothing, whose value is zero.
-        seen_by: flat (cells * most): which entries of `seen` are a cell, filled up by `places * taps`.
-    """
-
-    cells: int
-    taps: int
-    seen: Tensor
-    seen_by: Tensor
-
-
-def look_up(table: Tensor, cells: int, device: torch.device) -> Lookup:
-    """The `Lookup` of a table (places, taps) of `cells` cells, `-1` for nothing."""
-    seen = torch.where(table < 0, cells, table).flatten()
-    order = seen.argsort(stable=True)[: int((seen < cells).sum())]
-    count = torch.bincount(seen[order], minlength=cells)
-    place = torch.arange(len(order)) - (count.cumsum(0) - count).repeat_interleave(count)
-    seen_by = torch.full((cells, int(count.max())), len(seen))
-    seen_by[seen[order], place] = order
-    return Lookup(cells, table.shape[1], seen.to(device), seen_by.flatten().to(device))
-
-
-def gather(x: Tensor, table: Lookup) -> Tensor:
-    """(N, cells, C) -> (N, places, taps, C), zero where nothing is seen."""
-    return cast(Tensor, cast(Tensor, _Gather.apply(x, table)).unflatten(1, (-1, table.taps)))
-
-
-class _Gather(torch.autograd.Function):
-    """(N, cells, C) -> (N, places * taps, C)."""
-
-    @staticmethod
-    def forward(x: Tensor, table: Lookup) -> Tensor:
-        return _select(x, table.seen)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.table = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return cast(Tensor, _Collect.apply(grads[0], ctx.table)), None
-
-
-class _Collect(torch.autograd.Function):
-    """Adjoint of `_Gather`, as a gather and a sum: deterministic, and faster than to scatter."""
-
-    @staticmethod
-    def forward(x: Tensor, table: Lookup) -> Tensor:
-        return cast(Tensor, _select(x, table.seen_by).unflatten(1, (table.cells, -1)).sum(2))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.table = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return cast(Tensor, _Gather.apply(grads[0], ctx.table)), None
-
-
-def _select(x: Tensor, index: Tensor) -> Tensor:
-    return F.pad(x, (0, 0, 0, 1)).index_select(1, index)
-
-
-# ---- building ----------------------------------------------------------------------------------------------------------
 
 
 def _edges(neighbours: Any, cells: int) -> Ints:
@@ -358,32 +282,3 @@ def _ragged(pairs: Ints, rows: int) -> Ints:
     table = np.full((rows, max(int(count.max(initial=0)), 1)), -1, dtype=np.int64)
     table[pairs[:, 0], np.arange(len(pairs)) - np.repeat(np.cumsum(count) - count, count)] = pairs[:, 1]
     return table
-
-
-def icosphere_corners(levels: int) -> NDArray[np.float64]:
-    """(20 * 4**levels, 3, 3): corners of the triangles on the unit sphere; triangles 4 i ... 4 i + 3 divide triangle i."""
-    golden = (1 + 5**0.5) / 2
-    points = np.array([(0, a, b * golden) for a in (-1, 1) for b in (-1, 1)])
-    points = np.concatenate([np.roll(points, shift, 1) for shift in range(3)])
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    near = [[j for j in range(12) if i != j and points[i] @ points[j] > 0.4] for i in range(12)]
-    faces = [(i, j, k) for i in range(12) for j in near[i] for k in near[i] if i < j < k and k in near[j]]
-    corners = points[np.array(faces)]
-    for _ in range(levels):
-        a, b, c = (corners[:, i] for i in range(3))
-        ab, bc, ca = ((p + q) / np.linalg.norm(p + q, axis=1, keepdims=True) for p, q in ((a, b), (b, c), (c, a)))
-        parts = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (bc, ca, ab)]
-        corners = np.stack([np.stack(part, 1) for part in parts], 1).reshape(-1, 3, 3)
-    return cast("NDArray[np.float64]", corners)
-
-
-def _key(point: NDArray[np.float64]) -> tuple[int, ...]:
-    return tuple(np.round(point * 1e7).astype(np.int64).tolist())
-
-
-def _spherical_areas(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of spherical triangles (van Oosterom and Strackee 1983)."""
-    a, b, c = (corners[:, i] for i in range(3))
-    volume = np.abs(np.einsum("ij,ij->i", a, np.cross(b, c)))
-    dots = sum(np.einsum("ij,ij->i", p, q) for p, q in ((a, b), (b, c), (c, a)))
-    return cast("NDArray[np.float64]", 2 * np.arctan2(volume, 1 + dots))

@@ -77,21 +77,24 @@ class Sphere(Quadtree):
 
     def from_ring(self, x: Tensor) -> Tensor:
         """(..., cells) in ring order, the usual one of maps on disk, to nested order."""
-        index = _healpix().core.nested_to_ring(range(x.shape[-1]), self.nside >> self.level_of(x.shape[-1]))
+        index = _healpix().core.nested_to_ring(range(x.shape[-1]), self._nside_of(x))
         return x[..., torch.from_numpy(index.copy()).to(x.device)]
 
     def to_ring(self, x: Tensor) -> Tensor:
         """Inverse of `from_ring`."""
-        index = _healpix().core.ring_to_nested(range(x.shape[-1]), self.nside >> self.level_of(x.shape[-1]))
+        index = _healpix().core.ring_to_nested(range(x.shape[-1]), self._nside_of(x))
         return x[..., torch.from_numpy(index.copy()).to(x.device)]
 
     def sample(self, x: Tensor, longitude: Tensor, latitude: Tensor) -> Tensor:
         """(N, C, cells) -> (N, C, *points): the value of the cell at each point, angles in radians; for maps and pictures."""
-        nside = self.nside >> self.level_of(x.shape[-1])
         from astropy.units import rad
 
-        index = _healpix().lonlat_to_healpix(longitude.numpy() * rad, latitude.numpy() * rad, nside, order="nested")
+        angles = longitude.numpy() * rad, latitude.numpy() * rad
+        index = _healpix().lonlat_to_healpix(*angles, self._nside_of(x), order="nested")
         return x[..., torch.from_numpy(np.asarray(index)).to(x.device)]
+
+    def _nside_of(self, x: Tensor) -> int:
+        return self.nside >> self.level_of(x.shape[-1])
 
 
 def _healpix() -> Any:

@@ -85,15 +85,11 @@ class Triangle(Quadtree):
         return torch.tensor([[index[tuple(key[i] for i in p)] for key in keys] for p in permutations])
 
     def table(self, level: int) -> Tensor:
-        side, origin, sign = _placed(self.depth - level)
-        turned = (sign < 0).long()
-        square = origin.round().long() - turned[:, None]  # of the lattice; two triangles share one
-        stencil = torch.tensor(_stencil(self.touching))  # of a triangle that is not turned
-        offset = torch.where(sign[:, None, None] > 0, stencil[:, :2], -stencil[:, :2])
-        kind = (turned[:, None] + stencil[:, 2]) % 2
         rim = 2
-        lattice = torch.full((side + 2 * rim, side + 2 * rim, 2), -1)
-        lattice[square[:, 0] + rim, square[:, 1] + rim, turned] = torch.arange(len(turned))
+        square, turned, lattice = _lattice(self.depth - level, rim)
+        stencil = torch.tensor(_stencil(self.touching))  # of a triangle that is not turned
+        offset = torch.where(turned[:, None, None] > 0, -stencil[:, :2], stencil[:, :2])
+        kind = (turned[:, None] + stencil[:, 2]) % 2
         place = square[:, None] + offset + rim
         return centre_and_neighbours(lattice[place[..., 0], place[..., 1], kind], missing=self.boundary)
 
@@ -105,16 +101,11 @@ class Triangle(Quadtree):
 
     def to_pixels(self, x: Tensor, size: int, *, outside: float = math.nan) -> Tensor:
         """(N, C, cells) -> (N, C, size, size): the value of the cell under each pixel's centre, `outside` off the triangle."""
-        level = self.level_of(x.shape[2])
-        side, origin, sign = _placed(self.depth - level)
-        turned = (sign < 0).long()
-        square = origin.round().long() - turned[:, None]
-        lattice = torch.full((side, side, 2), x.shape[2])
-        lattice[square[:, 0], square[:, 1], turned] = torch.arange(x.shape[2])
-        ticks = (torch.arange(size, dtype=torch.float64) + 0.5) / size * side
+        _, _, lattice = _lattice(self.depth - self.level_of(x.shape[2]), 0)
+        ticks = (torch.arange(size, dtype=torch.float64) + 0.5) / size * len(lattice)
         across, up = ticks[None, :].expand(size, size), ticks.flip(0)[:, None].expand(size, size)
         index = lattice[across.long(), up.long(), ((across % 1 + up % 1) > 1).long()].to(x.device)
-        return F.pad(x, (0, 1), value=outside)[..., index]
+        return F.pad(x, (0, 1), value=outside)[..., index]  # -1 is the last one
 
 
 def _barycentric(points: Tensor) -> Tensor:
@@ -126,12 +117,24 @@ def _placed(depth: int) -> tuple[int, Tensor, Tensor]:
     """Cells per side, and of every cell the corner at its right angle, in cells, and whether it stands (1) or is turned (-1)."""
     origin, sign = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     signs, shifts = torch.tensor(SIGNS, dtype=torch.float64), torch.tensor(SHIFTS, dtype=torch.float64)
-    for _ in range(
-        depth
-    ):  # a cell is origin + sign * unit triangle, in units of its side; its children in units of theirs
+    # a cell is origin + sign * unit triangle, in units of its side; its children in units of theirs
+    for _ in range(depth):
         origin = (2 * origin[:, None] + 2 * sign[:, None, None] * shifts).flatten(0, 1)
         sign = (sign[:, None] * signs).flatten()
     return 2**depth, origin, sign
+
+
+def _lattice(depth: int, rim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Every cell's square and whether it is turned in it (two triangles share a square), and which cell is where, -1 for none.
+
+    The last one is (side + 2 * rim, side + 2 * rim, 2), with `rim` empty squares around.
+    """
+    side, origin, sign = _placed(depth)
+    turned = (sign < 0).long()
+    square = origin.round().long() - turned[:, None]
+    lattice = torch.full((side + 2 * rim, side + 2 * rim, 2), -1)
+    lattice[square[:, 0] + rim, square[:, 1] + rim, turned] = torch.arange(len(turned))
+    return square, turned, lattice
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from multiresnet.spaces import filters
 from multiresnet.spaces.base import Space
-from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, canonical, parse_boundary
+from multiresnet.spaces.boundary import Boundary, BoundaryConv, Sides, settle
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Wavelet(Space):
     Averages and details are PyWavelets' coefficients without those at the ends that are redundant, so that
     there are as many as samples, at every size; see `multiresnet.spaces.filters`. `project` keeps the averages, `embed` synthesises
     without details. That is the orthogonal projection for the orthogonal families (haar, db, sym, coif) on periodic axes of even
-    size; elsewhere, and for the biorthogonal ones, an oblique one. `Wavelet("haar")` has the coefficients of `Haar`.
+    size; elsewhere, and for the biorthogonal ones, an oblique one. On even sizes
+    `Wavelet("haar")` has the coefficients of `Haar`.
 
     Args:
         name: one of `pywt.wavelist(kind="discrete")`: `"db2"`, `"sym4"`, `"coif1"`, `"bior2.2"`, `"rbio4.4"`, `"dmey"`, ...
@@ -47,10 +48,8 @@ class Wavelet(Space):
     sides: Sides = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.spatial_dims not in (1, 2, 3):
-            raise ValueError(f"spatial_dims must be 1, 2 or 3, got {self.spatial_dims!r}")
-        sides = parse_boundary(self.boundary, self.spatial_dims)
-        object.__setattr__(self, "boundary", canonical(sides))
+        boundary, sides = settle(self.spatial_dims, self.boundary)
+        object.__setattr__(self, "boundary", boundary)
         object.__setattr__(self, "sides", sides)
         for pair in sides:
             filters.filters(self.name, pair)  # an unknown name

@@ -94,7 +94,7 @@ def test_help_names_every_command_once_in_its_group(capsys):
     printed = capsys.readouterr().out
     assert stop.value.code == 0
     lines = [line.split()[0] for line in printed.splitlines() if re.match(r"  [a-z]+  +\S", line)]
-    assert lines == list(COMMANDS) == ["haar", "speed", *TRAINING, "report"]
+    assert lines == list(COMMANDS) == ["haar", "speed", "cells", *TRAINING, "report"]
     assert "accuracy at equal training time:\n  pde " in printed
     assert max(map(len, printed.splitlines())) <= 100
     example = printed[printed.index("example:") :]

@@ -101,7 +101,7 @@ def test_the_results_of_the_repository_read():
     for path in sorted((results.REPOSITORY / "benchmarks" / "results").glob("*.json")):
         found = results.read(path)
         picture = report.picture(found)
-        if report.command_of(found) in ("haar", "speed") or "measure" in found:
+        if report.command_of(found) in ("haar", "speed", "cells") or "measure" in found:
             assert picture is not None and len(picture.svg) < 200_000
 
 

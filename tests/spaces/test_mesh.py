@@ -8,7 +8,7 @@ import torch
 
 from multiresnet import MultiResNet
 from multiresnet.spaces import Haar, Mesh, Triangle
-from multiresnet.spaces.mesh import icosphere_corners
+from multiresnet.spaces.icosphere import icosphere_corners
 
 
 def test_project_is_the_mean_weighted_by_area(tolerance):

@@ -21,7 +21,7 @@ CUTOFF = 16  # waves per side of forcings and initial states
 
 
 def solve_poisson(forcing: ArrayLike) -> Array:
-    """U with `-laplace u = f` in five-point differences at the inner vertices, and u = 0 on the boundary.
+    """The u with `-laplace u = f` in five-point differences at the inner vertices, and u = 0 on the boundary.
 
     Args:
         forcing: f at all vertices of the unit square, (ny, nx), both at least 3; what stands on the boundary does not matter.

@@ -164,7 +164,7 @@ class SurrogateTask(Task):
 
     def _scale(self, facts: Mapping[str, Any]) -> None:
         model = getattr(self, "model", None)  # not there yet where the task builds it, on boxes
-        if getattr(model, "anchored", False) or getattr(getattr(model, "space", None), "anchored", False):
+        if getattr(model, "anchored", False):
             facts = {**facts, **{name: [0.0] * len(facts[name]) for name in ("mean", "target_mean") if name in facts}}
         if "mean" in facts:
             self.input_scale.fit_to(facts["mean"], facts["std"])
