@@ -123,7 +123,9 @@ def test_training_at_nside_64(capsys):
     """49152 cells, seven levels, the default network: a minute or so of training on a processor already forecasts."""
     space = Sphere(64)
     points = tuple(angle.numpy() for angle in space.coordinates())
-    data = TrajectoryDataModule(sphere_advection(*points, trajectories=10, frames=6), boundary="replicate", batch_size=4)
+    data = TrajectoryDataModule(
+        sphere_advection(*points, trajectories=10, frames=6), boundary="replicate", batch_size=4
+    )
     torch.manual_seed(0)
     net = StaticFields(MultiResNet(3 + 1, 1, space=space, delta=True), space.directions().T.float())
     task = SurrogateTask(net, lr=2e-3)
@@ -138,5 +140,7 @@ def test_training_at_nside_64(capsys):
         forecast = task.eval().rollout(first, steps=1)[:, 0]
     wrong, persistence = ((guess - truth).norm() / truth.norm() for guess in (forecast, first[:, 0]))
     with capsys.disabled():
-        print(f"\nnside 64: {150 / seconds:.2f} steps of 4 fields a second; error {wrong:.3f}, persistence {persistence:.3f}")
+        print(
+            f"\nnside 64: {150 / seconds:.2f} steps of 4 fields a second; error {wrong:.3f}, persistence {persistence:.3f}"
+        )
     assert wrong < 0.5 * persistence
