@@ -88,8 +88,8 @@ def _rows(filters: Filters, rules: Pair, size: int) -> Matrix:
     source = boundary_index(size, reach, reach, rules, torch.device("cpu")).numpy()
     for band, count in enumerate(((size + 1) // 2, size // 2)):
         first = 0 if band == 0 else (size + 1) // 2
-        for k, (j, tap) in product(range(count), enumerate(filters.taps[band])):
-            rows[first + k, source[2 * k + filters.offsets[band] - j + reach]] += tap
+        k, j = np.arange(count)[:, None], np.arange(len(filters.taps[band]))
+        np.add.at(rows, (first + k, source[2 * k + filters.offsets[band] - j + reach]), filters.taps[band])
     return rows
 
 
