@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from multiresnet import MultiResNet
 from multiresnet.spaces import Haar, Mesh, Space, Sphere, Triangle
-from multiresnet_bench import models, plots, timing
+from multiresnet_bench import arguments, models, plots, timing
 
 
 def sphere(level: int) -> Space:
@@ -50,13 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `multiresnet-bench cells`."""
     parser.add_argument(
         "--level",
-        type=int,
+        type=arguments.count,
         metavar="N",
         help="12 * 4**N cells of the sphere, and about as many elsewhere (default 6: nside 64)",
     )
-    parser.add_argument("--channels", type=int, default=32, metavar="N", help="of the convolution (default 32)")
-    parser.add_argument("--batch", type=int, default=2, metavar="N", help="default 2")
-    parser.add_argument("--repetitions", type=int, metavar="N", help="turns that count (default 9)")
+    parser.add_argument(
+        "--channels", type=arguments.count, default=32, metavar="N", help="of the convolution (default 32)"
+    )
+    parser.add_argument("--batch", type=arguments.count, default=2, metavar="N", help="default 2")
+    parser.add_argument("--repetitions", type=arguments.count, metavar="N", help="turns that count (default 9)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
 
 
