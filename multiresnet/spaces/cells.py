@@ -14,17 +14,26 @@ from torch import Tensor, nn
 
 from multiresnet.spaces.base import Space
 
+CACHED = 1 << 18  # bytes that are gathered at once, on a processor
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
-    """`y_i = b + sum_k W_k x_n(i, k)`: (cells, N, C), (taps, C, D) -> (cells, N, D). One gather and one product for each tap."""
+    """`y_i = b + sum_k W_k x_n(i, k)`: (cells, N, C), (taps, C, D) -> (cells, N, D), where n(i, 0) = i."""
     y = torch.zeros(*x.shape[:2], weight.shape[2], dtype=x.dtype, device=x.device)
     if bias is not None:
         y += bias
-    rows = y.view(-1, weight.shape[2])
     padded = F.pad(x, (0, 0, 0, 0, 0, 1)) if taps.missing else x
-    for tap, seen in zip(weight, taps.seen):
-        torch.addmm(rows, padded.index_select(0, seen).view(len(rows), -1), tap, out=rows)
+    for part in _parts(x):
+        rows = y[part].view(-1, weight.shape[2])
+        for k, (tap, seen) in enumerate(zip(weight, taps.seen)):
+            sources = padded.index_select(0, seen[part]) if k else x[part]
+            torch.addmm(rows, sources.view(len(rows), -1), tap, out=rows)
     return y
+
+
+def _parts(x: Tensor) -> list[slice]:
+    """Cells of (cells, N, C) in pieces, on a processor so small that what is gathered for one stays in its cache."""
+    step = max(64, CACHED // max(1, x[:1].numel() * x.element_size())) if x.device.type == "cpu" else len(x)
+    return [slice(start, start + step) for start in range(0, len(x), step)]
 
 
 class _Conv(torch.autograd.Function):
@@ -48,21 +57,26 @@ class _Conv(torch.autograd.Function):
             return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None
         to_x = to_weight = None
         grad = grad.contiguous()
-        rows = grad.view(-1, grad.shape[2])
         if ctx.needs_input_grad[0]:
             to_x = torch.zeros_like(x)
-            total = to_x.view(-1, x.shape[2])
             padded = F.pad(grad, (0, 0, 0, 0, 0, 1))
-            for tap, layers in zip(weight, taps.seen_by):
-                everywhere, *others = layers
-                sources = padded.index_select(0, everywhere[0]).view(len(rows), -1)
-                torch.addmm(total, sources, tap.T, out=total)
-                for sources, cells in others:
-                    to_x.index_add_(0, cells, grad[sources] @ tap.T)
+            for part in _parts(grad):
+                rows = to_x[part].view(-1, x.shape[2])
+                for k, (tap, (everywhere, *_)) in enumerate(zip(weight, taps.seen_by)):
+                    sources = padded.index_select(0, everywhere[0][part]) if k else grad[part]
+                    torch.addmm(rows, sources.view(len(rows), -1), tap.T, out=rows)
+            for tap, (_, *others) in zip(weight, taps.seen_by):
+                for few, cells in others:
+                    to_x.index_add_(0, cells, grad[few] @ tap.T)
         if ctx.needs_input_grad[1]:
+            to_weight = torch.zeros_like(weight)
             padded = F.pad(x, (0, 0, 0, 0, 0, 1)) if taps.missing else x
-            to_weight = torch.stack([padded.index_select(0, seen).view(len(rows), -1).T @ rows for seen in taps.seen])
-        return to_x, to_weight, rows.sum(0) if ctx.needs_input_grad[2] else None, None
+            for part in _parts(x):
+                rows = grad[part].view(-1, grad.shape[2])
+                for k, (total, seen) in enumerate(zip(to_weight, taps.seen)):
+                    sources = padded.index_select(0, seen[part]) if k else x[part]
+                    torch.addmm(total, sources.view(len(rows), -1).T, rows, out=total)
+        return to_x, to_weight, grad.sum((0, 1)) if ctx.needs_input_grad[2] else None, None
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
