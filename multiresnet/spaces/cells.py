@@ -14,30 +14,32 @@ from torch import Tensor, nn
 
 from multiresnet.spaces.base import Space
 
-CACHED = 1 << 18  # bytes that are gathered at once, on a processor
+CACHED = 1 << 20  # bytes that are gathered at once, on a processor
+
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
-    """`y_i = b + sum_k W_k x_n(i, k)`: (cells, N, C), (taps, C, D) -> (cells, N, D), where n(i, 0) = i."""
-    y = torch.zeros(*x.shape[:2], weight.shape[2], dtype=x.dtype, device=x.device)
-    if bias is not None:
-        y += bias
-    padded = F.pad(x, (0, 0, 0, 0, 0, 1)) if taps.missing else x
-    for part in _parts(x):
-        rows = y[part].view(-1, weight.shape[2])
-        for k, (tap, seen) in enumerate(zip(weight, taps.seen)):
-            sources = padded.index_select(0, seen[part]) if k else x[part]
-            torch.addmm(rows, sources.view(len(rows), -1), tap, out=rows)
-    return y
+    """`y_i = b + sum_k W_k x_n(i, k)`: (N, cells, C), (taps, C, D) -> (N, cells, D). Some cells at a time."""
+    kernel, padded = weight.flatten(0, 1), F.pad(x, (0, 0, 0, 1)) if taps.missing else x
+    products = [_gather(padded, rows) @ kernel for rows in _parts(taps.seen, x)]
+    y = torch.cat([product.view(len(x), -1, weight.shape[2]) for product in products], 1)
+    return y if bias is None else y.add_(bias)
 
 
-def _parts(x: Tensor) -> list[slice]:
-    """Cells of (cells, N, C) in pieces, on a processor so small that what is gathered for one stays in its cache."""
-    step = max(64, CACHED // max(1, x[:1].numel() * x.element_size())) if x.device.type == "cpu" else len(x)
-    return [slice(start, start + step) for start in range(0, len(x), step)]
+def _gather(x: Tensor, rows: Tensor) -> Tensor:
+    """(N, cells, C) and a table (some cells, taps) -> (N * some cells, taps * C)."""
+    return x.index_select(1, rows.flatten()).view(-1, rows.shape[1] * x.shape[2])
+
+
+def _parts(table: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """The table in pieces, on a processor so small that what is gathered for one of them stays in its cache."""
+    if x.device.type != "cpu":
+        return (table,)
+    cell = x[:, 0].numel() * table.shape[1] * x.element_size()
+    return cast("tuple[Tensor, ...]", table.split(max(64, CACHED // max(1, cell))))
 
 
 class _Conv(torch.autograd.Function):
-    """`_conv` that keeps only its input, and whose backward gathers too: deterministic, nothing is scattered."""
+    """`_conv` that keeps only its input, and whose backward gathers too: deterministic, little is scattered."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
@@ -58,30 +60,23 @@ class _Conv(torch.autograd.Function):
         to_x = to_weight = None
         grad = grad.contiguous()
         if ctx.needs_input_grad[0]:
-            to_x = torch.zeros_like(x)
-            padded = F.pad(grad, (0, 0, 0, 0, 0, 1))
-            for part in _parts(grad):
-                rows = to_x[part].view(-1, x.shape[2])
-                for k, (tap, (everywhere, *_)) in enumerate(zip(weight, taps.seen_by)):
-                    sources = padded.index_select(0, everywhere[0][part]) if k else grad[part]
-                    torch.addmm(rows, sources.view(len(rows), -1), tap.T, out=rows)
-            for tap, (_, *others) in zip(weight, taps.seen_by):
-                for few, cells in others:
-                    to_x.index_add_(0, cells, grad[few] @ tap.T)
+            back = weight.transpose(1, 2)
+            to_x = _conv(grad, back, None, Taps(taps.seen_by, True, taps.seen))
+            for tap, sources, cells in taps.again:
+                to_x.index_add_(1, cells, grad[:, sources] @ back[tap])
         if ctx.needs_input_grad[1]:
             to_weight = torch.zeros_like(weight)
-            padded = F.pad(x, (0, 0, 0, 0, 0, 1)) if taps.missing else x
-            for part in _parts(x):
-                rows = grad[part].view(-1, grad.shape[2])
-                for k, (total, seen) in enumerate(zip(to_weight, taps.seen)):
-                    sources = padded.index_select(0, seen[part]) if k else x[part]
-                    torch.addmm(total, sources.view(len(rows), -1).T, rows, out=total)
+            padded, start = F.pad(x, (0, 0, 0, 1)) if taps.missing else x, 0
+            for rows in _parts(taps.seen, x):
+                part = grad[:, start : start + len(rows)].reshape(-1, grad.shape[2])
+                to_weight.view(-1, grad.shape[2]).addmm_(_gather(padded, rows).T, part)
+                start += len(rows)
         return to_x, to_weight, grad.sum((0, 1)) if ctx.needs_input_grad[2] else None, None
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
-    y = sum(F.pad(x, (0, 0, 0, 0, 0, 1))[seen] @ tap for tap, seen in zip(weight, taps.seen))
-    return cast(Tensor, y if bias is None else y + bias)
+    y = F.pad(x, (0, 0, 0, 1))[:, taps.seen].flatten(2) @ weight.flatten(0, 1)
+    return y if bias is None else y + bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,35 +84,32 @@ class Taps:
     """What each cell sees, tap by tap, in both directions.
 
     Args:
-        seen: for each tap, the cell that each cell sees; as many as there are cells for nothing.
+        seen: (cells, taps), the cell that each cell sees through each tap; the number of cells for nothing.
         missing: whether some see nothing.
-        seen_by: for each tap, `(sources, cells)`: `cells` are seen by `sources`. First for all cells in a row (each by one source,
-            or by none), then the few that are seen more than once through the same tap.
+        seen_by: (cells, taps), the cell that sees it through each tap; the number of cells for none.
+        again: `(tap, sources, cells)`: `cells` are seen by `sources` as well, the few that are seen more than once through a tap.
     """
 
-    seen: tuple[Tensor, ...]
+    seen: Tensor
     missing: bool
-    seen_by: tuple[tuple[tuple[Tensor, Tensor], ...], ...]
+    seen_by: Tensor
+    again: tuple[tuple[int, Tensor, Tensor], ...] = ()
 
 
 def make_taps(table: Tensor, device: torch.device) -> Taps:
     """The `Taps` of a table (cells, taps) of cells, `-1` for nothing."""
     cells = len(table)
-    seen_by = []
-    for column in table.T:
-        sources = (column >= 0).nonzero().squeeze(1)
-        layers: list[tuple[Tensor, Tensor]] = []
-        while len(sources) or not layers:
+    seen_by, again = torch.full_like(table, cells), []
+    for tap, column in enumerate(table.T):
+        sources, first = (column >= 0).nonzero().squeeze(1), seen_by[:, tap]
+        first[column[sources]] = sources  # of several sources the last one stays
+        while len(sources := sources[~torch.isin(sources, first)]):
             first = torch.full((cells,), cells)
-            first[column[sources]] = sources  # of several sources the last one stays
-            chosen = first[first < cells] if layers else first
-            layers.append(
-                (chosen.to(device), column[chosen].to(device) if layers else torch.arange(cells, device=device))
-            )
-            sources = sources[~torch.isin(sources, first)]
-        seen_by.append(tuple(layers))
-    columns = [torch.where(column < 0, cells, column).to(device) for column in table.T]
-    return Taps(tuple(columns), bool((table < 0).any()), tuple(seen_by))
+            first[column[sources]] = sources
+            chosen = first[first < cells]
+            again.append((tap, chosen.to(device), column[chosen].to(device)))
+    missing = bool((table < 0).any())
+    return Taps(table.where(table >= 0, cells).to(device), missing, seen_by.to(device), tuple(again))
 
 
 class CellConv(nn.Module):
@@ -143,17 +135,17 @@ class CellConv(nn.Module):
         self.linear = nn.Linear(in_channels * (space.taps if kernel_size == 3 else 1), out_channels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(2, 0, 1)  # cells first: a gather copies whole rows
+        x = x.transpose(1, 2)  # channels last: a gather copies whole rows
         if self.kernel_size == 1:
-            return cast(Tensor, self.linear(x)).permute(1, 2, 0)
+            return cast(Tensor, self.linear(x)).transpose(1, 2)
         weight: Tensor = self.linear.weight
         bias: Tensor | None = self.linear.bias
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight, bias = x.to(dtype), weight.to(dtype), bias if bias is None else bias.to(dtype)
         kernel = weight.T.unflatten(0, (self.space.taps, -1))
-        taps = self.space.neighbours(len(x), x.device)
-        return cast(Tensor, _Conv.apply(x.contiguous(), kernel, bias, taps)).permute(1, 2, 0)
+        taps = self.space.neighbours(x.shape[1], x.device)
+        return cast(Tensor, _Conv.apply(x.contiguous(), kernel, bias, taps)).transpose(1, 2)
 
 
 def check_kernel(kernel_size: int) -> None:
