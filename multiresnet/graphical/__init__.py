@@ -2,6 +2,28 @@
 
 from multiresnet.graphical.belief_propagation import BeliefPropagationUNet
 from multiresnet.graphical.crf import QuadtreeCRF
+from multiresnet.graphical.gaussian import GaussianField
 from multiresnet.graphical.hierarchy import GenerativeHierarchicalModel, Posterior
+from multiresnet.graphical.ising import ConditionalIsing, Ising, RestrictedBoltzmannMachine
+from multiresnet.graphical.sampler import as_noise_prediction, exponential_integrator, two_phase_grid
+from multiresnet.graphical.sparse_coding import SparseCoding, UnrolledAMP
+from multiresnet.graphical.variational import ReLUTanh, UnrolledMeanField, depth_for
 
-__all__ = ["BeliefPropagationUNet", "GenerativeHierarchicalModel", "Posterior", "QuadtreeCRF"]
+__all__ = [
+    "BeliefPropagationUNet",
+    "ConditionalIsing",
+    "GaussianField",
+    "GenerativeHierarchicalModel",
+    "Ising",
+    "Posterior",
+    "QuadtreeCRF",
+    "ReLUTanh",
+    "RestrictedBoltzmannMachine",
+    "SparseCoding",
+    "UnrolledAMP",
+    "UnrolledMeanField",
+    "as_noise_prediction",
+    "depth_for",
+    "exponential_integrator",
+    "two_phase_grid",
+]

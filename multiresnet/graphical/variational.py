@@ -15,9 +15,9 @@ CORRECTIONS = ("none", "constant", "instance")
 class UnrolledMeanField(nn.Module):
     """Means of spins in the field h, layer by layer, from u = 0.
 
-    Without correction this is naive mean field, which is right for many weak couplings. The Thouless-Anderson-Palmer correction takes
-    back what a spin hears of itself through its neighbours: `K_i = sum_j A_ij² (1 - u_j²)` of the layer before (`"instance"`),
-    or a `constant` that is known, such as `beta² (1 - q)` of the Sherrington-Kirkpatrick model.
+    Without correction this is naive mean field, which is right for many weak couplings. The Thouless-Anderson-Palmer correction
+    takes back what a spin hears of itself through its neighbours: `K_i = sum_j A_ij² (1 - u_j²)` of the layer before
+    (`"instance"`), or a `constant` that is known, such as `beta² (1 - q)` of the Sherrington-Kirkpatrick model.
 
     Args:
         couplings: A, (n, n), symmetric.
@@ -32,7 +32,7 @@ class UnrolledMeanField(nn.Module):
         (N, n) -> (N, n), means in [-1, 1].
 
     Examples:
-        >>> net = UnrolledMeanField(torch.zeros(3, 3), depth=1)
+        >>> net = UnrolledMeanField(torch.zeros(3, 3), depth=1, damping=0.0)
         >>> field = torch.randn(2, 3)
         >>> torch.equal(net(field), field.tanh())
         True
@@ -67,11 +67,7 @@ class UnrolledMeanField(nn.Module):
         """(N, n) -> (N, n)."""
         u = torch.zeros_like(field)
         for layer in range(self.depth):
-            u = (
-                torch.lerp(self.step(u, field, layer), u, self.damping)
-                if layer or self.damping
-                else self.step(u, field)
-            )
+            u = torch.lerp(self.step(u, field, layer), u, self.damping)
         return u
 
     def step(self, u: Tensor, field: Tensor, layer: int = 0) -> Tensor:
@@ -82,7 +78,8 @@ class UnrolledMeanField(nn.Module):
             heard = heard - self.constant * u
         if self.correction == "instance":
             heard = heard - (1 - u.square()) @ couplings.square().T * u
-        return self.activation(heard + field)  # type: ignore[no-any-return]
+        means: Tensor = self.activation(heard + field)
+        return means
 
     @torch.no_grad()
     def residual(self, field: Tensor) -> Tensor:
@@ -115,7 +112,8 @@ class ReLUTanh(nn.Module):
         self.start = math.tanh(-bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.start + torch.relu(x.unsqueeze(-1) - self.knots.to(x.dtype)) @ self.bends.to(x.dtype)
+        bent: Tensor = torch.relu(x.unsqueeze(-1) - self.knots.to(x.dtype)) @ self.bends.to(x.dtype)
+        return self.start + bent
 
 
 def depth_for(couplings: Tensor, *, error: float) -> int:
