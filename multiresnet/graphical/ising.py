@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -58,9 +57,9 @@ class Ising:
                 f"{self.spins} spins have too many states to enumerate; {LARGEST} are feasible, use `unrolled` or `sample`"
             )
         like = self.couplings
-        states = torch.tensor(
-            list(itertools.product((-1.0, 1.0), repeat=self.spins)), dtype=like.dtype, device=like.device
-        )
+        numbers = torch.arange(2**self.spins, device=like.device).unsqueeze(1)
+        digits = numbers >> torch.arange(self.spins - 1, -1, -1, device=like.device) & 1
+        states = (2 * digits - 1).to(like.dtype)
         own = 0.5 * ((states @ like) * states).sum(-1)
         return states, own + self._fields(extra) @ states.T
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +59,7 @@ class SparseCoding:
         m = self.dictionary.shape[1]
         if len(self.values) ** m > LARGEST:
             raise ValueError(f"{len(self.values)}^{m} codes are too many to enumerate; use UnrolledAMP")
-        which = torch.tensor(list(itertools.product(range(len(self.values)), repeat=m)))
+        which = torch.cartesian_prod(*[torch.arange(len(self.values))] * m).view(-1, m)
         every = self.values[which]
         prior = self.probabilities.log()[which].sum(1)
         distance = torch.cdist(

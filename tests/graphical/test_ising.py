@@ -87,6 +87,7 @@ def test_the_correction_pays(beta, gain):
     assert errors["instance"] * gain < errors["none"]
 
 
+@torch.no_grad()
 def test_layers_contract_and_depth_for_says_how_many():
     couplings = Ising.sherrington_kirkpatrick(12, 0.3, seed=1, dtype=F64).couplings
     field = torch.randn(1, 12, dtype=F64)
