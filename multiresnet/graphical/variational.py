@@ -84,7 +84,7 @@ class UnrolledMeanField(nn.Module):
     @torch.no_grad()
     def residual(self, field: Tensor) -> Tensor:
         """How far the last layer is from a fixed point, the largest change per sample, (N,): above 1e-2 it has not converged."""
-        u = self(field)
+        u: Tensor = self(field)
         return (self.step(u, field, self.depth - 1) - u).abs().amax(-1)
 
 
