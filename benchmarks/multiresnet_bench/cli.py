@@ -22,6 +22,7 @@ GROUPS = {
         "segmentation": "images and volumes: accuracy against training time, MACs and memory",
         "diffusion": "sample quality at equal training time",
         "allocate": "where to spend the parameters that the encoder saved",
+        "bayes-gap": "excess risk over the optimum, on data of which it is known",
         "spaces": "hats, triangles and spheres against boxes of pixels",
         "schemes": "one-step, unrolled, pushforward and staged training of one network",
     },
@@ -129,8 +130,13 @@ def _draw(module: ModuleType, result: Mapping[str, Any], path: Path) -> None:
     print(f"wrote {path}")
 
 
+def module_of(command: str) -> str:
+    """Full name of the module of a command."""
+    return f"multiresnet_bench.{command.replace('-', '_')}"
+
+
 def _load(command: str) -> ModuleType:
-    name = f"multiresnet_bench.{command}"
+    name = module_of(command)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

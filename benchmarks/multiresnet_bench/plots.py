@@ -98,6 +98,19 @@ def curves(result: Mapping[str, Any]) -> Figure:
 
 
 @styled
+def against(result: Mapping[str, Any], key: str, label: str) -> Figure:
+    """The measure against another number of the rows, a line for each model."""
+    rows = [row for row in result["rows"] if math.isfinite(number(row.get(result["measure"]["key"])))]
+    looks = _looks([row["model"] for row in rows])
+    figure = Figure(figsize=(8, 3.2 + _legend_height(looks)), layout="constrained")
+    ax = figure.subplots()
+    _draw_points(ax, rows, key, looks, result["measure"])
+    ax.set_xlabel(label)
+    _draw_legend(figure, looks)
+    return figure
+
+
+@styled
 def allocation(result: Mapping[str, Any]) -> Figure:
     """A dot with its deviation for each allocation, in groups; a line and a band at the reference."""
     measure = result["measure"]

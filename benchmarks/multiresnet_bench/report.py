@@ -92,7 +92,7 @@ def picture(result: Mapping[str, Any]) -> Picture | None:
     command = command_of(result)
     if command not in cli.COMMANDS or (command in cli.TRAINING and "measure" not in result):
         return None
-    figure = importlib.import_module(f"multiresnet_bench.{command}").plot(result)
+    figure = importlib.import_module(cli.module_of(command)).plot(result)
     return Picture(plots.describe(figure), plots.svg(figure))
 
 
