@@ -28,7 +28,7 @@ def test_bayes_gap(what, tmp_path):
     assert [row["model"] for row in rows] == ["residual-unet", *names]
     assert all(row["excess"] > 0 and row["samples"] == 16 for row in rows)
     reference, convnet, resnet, exact = (row["params"] for row in rows)
-    assert convnet == pytest.approx(reference, rel=0.05) and resnet == pytest.approx(reference, rel=0.1)
+    assert all(count == pytest.approx(reference, rel=0.15) for count in (convnet, resnet))
     assert exact == 5 * 4 * 8 * 8 + 8
     assert "convnet" in (tmp_path / "gap.svg").read_text()
 

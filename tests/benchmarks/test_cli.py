@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from matplotlib.figure import Figure
 from multiresnet_bench import results
-from multiresnet_bench.cli import COMMANDS, TRAINING, main
+from multiresnet_bench.cli import COMMANDS, TRAINING, main, module_of
 from rich.table import Table
 
 
@@ -82,7 +82,7 @@ def test_an_interrupted_run_says_what_is_left(command, more, said, monkeypatch, 
     def run(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, f"multiresnet_bench.{command}", fake([], run=run))
+    monkeypatch.setitem(sys.modules, module_of(command), fake([], run=run))
     monkeypatch.chdir(tmp_path)
     assert main([command, *more]) == 130
     assert capsys.readouterr().err == f"stopped; {said}\n"
@@ -93,7 +93,7 @@ def test_help_names_every_command_once_in_its_group(capsys):
         main(["--help"])
     printed = capsys.readouterr().out
     assert stop.value.code == 0
-    lines = [line.split()[0] for line in printed.splitlines() if re.match(r"  [a-z]+  +\S", line)]
+    lines = [line.split()[0] for line in printed.splitlines() if re.match(r"  [a-z-]+  +\S", line)]
     assert lines == list(COMMANDS) == ["haar", "speed", "cells", *TRAINING, "report"]
     assert "accuracy at equal training time:\n  pde " in printed
     assert max(map(len, printed.splitlines())) <= 100
@@ -103,7 +103,7 @@ def test_help_names_every_command_once_in_its_group(capsys):
 
 def test_every_command_has_the_functions_of_the_contract():
     for command in COMMANDS:
-        module = importlib.import_module(f"multiresnet_bench.{command}")
+        module = importlib.import_module(module_of(command))
         wanted = ["main"] if command == "report" else ["add_arguments", "run", "plot"]
         assert all(callable(getattr(module, name, None)) for name in wanted), command
 
