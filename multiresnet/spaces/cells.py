@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from multiresnet.spaces.base import Space
 
-CACHED = 1 << 20  # bytes that are gathered at once, on a processor
+AT_ONCE = {"cpu": 1 << 20}  # bytes that are gathered at once: few enough to stay in a processor's cache
+AT_ONCE_ELSEWHERE = 1 << 28
 
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps) -> Tensor:
@@ -31,11 +32,10 @@ def _gather(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def _parts(table: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-    """The table in pieces, on a processor so small that what is gathered for one of them stays in its cache."""
-    if x.device.type != "cpu":
-        return (table,)
+    """The table in pieces, so that what is gathered for one of them is not much."""
     cell = x[:, 0].numel() * table.shape[1] * x.element_size()
-    return cast("tuple[Tensor, ...]", table.split(max(64, CACHED // max(1, cell))))
+    most = AT_ONCE.get(x.device.type, AT_ONCE_ELSEWHERE)
+    return cast("tuple[Tensor, ...]", table.split(max(64, most // max(1, cell))))
 
 
 class _Conv(torch.autograd.Function):
