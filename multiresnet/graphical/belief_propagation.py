@@ -47,4 +47,4 @@ class BeliefPropagationUNet(nn.Module):
         """(N, 1, *size) -> (N, 1, *size) or (N, states)."""
         if self.task == "denoise":
             return self.tree.denoise(x[:, 0], noise=self.noise, scale=self.scale).unsqueeze(1)
-        return self.tree.posterior(self.tree.seen_noisy(x[:, 0], noise=self.noise, scale=self.scale)).label
+        return self.tree.label(self.tree.seen_noisy(x[:, 0], noise=self.noise, scale=self.scale))

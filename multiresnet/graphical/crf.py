@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from multiresnet.checks import check_input, check_positive
-from multiresnet.graphical.messages import downward, upward
+from multiresnet.graphical.messages import propagate
 from multiresnet.graphical.tree_order import from_tree, to_tree
 
 
@@ -56,10 +56,8 @@ class QuadtreeCRF(nn.Module):
         missing = [-n % block for n in size]
         seen = F.pad(seen, [width for after in reversed(missing) for width in (0, after)])
         roots = tuple((n + more) // block for n, more in zip(size, missing))
-        potentials = list(self.log_potentials)
         leaves = to_tree(seen.movedim(1, -1), self.factors)
-        evidence, messages = upward(leaves, potentials)
-        beliefs = downward(evidence[0] + self.log_prior, evidence, messages, potentials)[-1]
+        beliefs = propagate(leaves, self.log_prior, list(self.log_potentials))[-1]
         marginals = from_tree(beliefs.log_softmax(-1), self.factors, roots).movedim(-1, 1)
         marginals = marginals[(slice(None), slice(None), *(slice(n) for n in size))]
         return marginals[:, 1:] - marginals[:, :1] if self.classes == 1 else marginals

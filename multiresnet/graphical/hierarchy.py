@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from multiresnet.checks import check_positive, check_scale
-from multiresnet.graphical.messages import downward, upward
+from multiresnet.graphical.messages import propagate, upward
 from multiresnet.graphical.tree_order import from_tree, grid_size, to_tree
 
 
@@ -145,9 +145,7 @@ class GenerativeHierarchicalModel(nn.Module):
     def seen_noisy(self, z: Tensor, *, noise: float | Tensor, scale: float | Tensor = 1.0) -> Tensor:
         """Log-densities of pixels `z = scale * value + noise * normal` in every state: (N, *size) -> (N, *size, states)."""
         self._check(z, "z")
-        scale, noise = (
-            torch.as_tensor(s, dtype=z.dtype, device=z.device).view(-1, *[1] * z.ndim) for s in (scale, noise)
-        )
+        scale, noise = (_per_sample(s, z).unsqueeze(-1) for s in (scale, noise))
         distance = (z.unsqueeze(-1) - scale * self.values) / noise
         return -0.5 * (distance.square() + math.log(2 * math.pi)) - noise.log()
 
@@ -164,25 +162,22 @@ class GenerativeHierarchicalModel(nn.Module):
 
     def posterior(self, seen: Tensor) -> Posterior:
         """Exact, given log-evidence (N, *size, states) of the leaves: zeros, or any constant, where nothing was seen."""
-        if seen.shape[1:] != (*self.size, len(self.values)):
-            wanted = ", ".join(map(str, (*self.size, len(self.values))))
-            raise ValueError(f"expected log-evidence (N, {wanted}), got {tuple(seen.shape)}")
-        potentials = list(self.log_potentials)
-        evidence, messages = upward(to_tree(seen, self.factors), potentials)
-        beliefs = downward(evidence[0] + self.log_prior, evidence, messages, potentials)
+        beliefs = propagate(self._leaves(seen), self.log_prior, list(self.log_potentials))
         root = beliefs[0][:, 0]
         leaves = from_tree(beliefs[-1].log_softmax(-1), self.factors, (1,) * len(self.size))
         return Posterior(torch.logsumexp(root, -1) - self.directed()[2], root.log_softmax(-1), leaves)
 
     def log_evidence(self, seen: Tensor) -> Tensor:
         """Log-probability of what was seen, (N, *size, states) -> (N,); maximise its mean to learn the potentials."""
-        evidence, _ = upward(to_tree(seen, self.factors), list(self.log_potentials))
-        return torch.logsumexp(evidence[0][:, 0] + self.log_prior, -1) - self.directed()[2]
+        return torch.logsumexp(self._root(seen), -1) - self.directed()[2]
+
+    def label(self, seen: Tensor) -> Tensor:
+        """`posterior(seen).label` without the pass down: (N, *size, states) -> (N, states)."""
+        return self._root(seen).log_softmax(-1)
 
     def classify(self, states: Tensor) -> Tensor:
         """Log-probabilities of the label given the leaves' states, -1 where not seen: (N, *size) -> (N, states)."""
-        evidence, _ = upward(to_tree(self.seen_states(states), self.factors), list(self.log_potentials))
-        return (evidence[0][:, 0] + self.log_prior).log_softmax(-1)
+        return self.label(self.seen_states(states))
 
     def denoise(self, z: Tensor, *, noise: float | Tensor, scale: float | Tensor = 1.0) -> Tensor:
         """The posterior mean of the pixels, which no denoiser beats in mean square: (N, *size) -> (N, *size).
@@ -198,10 +193,8 @@ class GenerativeHierarchicalModel(nn.Module):
 
     def score(self, z: Tensor, *, noise: float | Tensor, scale: float | Tensor = 1.0) -> Tensor:
         """Gradient of the log-density of the noisy pixels, (N, *size), by Tweedie's formula."""
-        like = [
-            torch.as_tensor(s, dtype=z.dtype, device=z.device).view(-1, *[1] * (z.ndim - 1)) for s in (scale, noise)
-        ]
-        return (like[0] * self.denoise(z, noise=noise, scale=scale) - z) / like[1].square()
+        mean = self.denoise(z, noise=noise, scale=scale)
+        return (_per_sample(scale, z) * mean - z) / _per_sample(noise, z).square()
 
     @torch.no_grad()
     def em_step(self, seen: Tensor) -> float:
@@ -212,7 +205,7 @@ class GenerativeHierarchicalModel(nn.Module):
         root, transitions, _ = self.directed()
         with torch.enable_grad():  # expected counts are derivatives of the log-evidence
             wanted = [root.detach().requires_grad_(), *(t.detach().requires_grad_() for t in transitions)]
-            evidence, _ = upward(to_tree(seen, self.factors), wanted[1:])
+            evidence, _ = upward(self._leaves(seen), wanted[1:])
             total = torch.logsumexp(evidence[0][:, 0] + wanted[0], -1).mean()
             counts = torch.autograd.grad(total, wanted)
         tiny = torch.finfo(seen.dtype).tiny
@@ -220,6 +213,22 @@ class GenerativeHierarchicalModel(nn.Module):
             parameter.copy_((count + tiny).log() - (count + tiny).sum(-1, keepdim=True).log())
         return float(total)
 
+    def _root(self, seen: Tensor) -> Tensor:
+        """Log-belief of the root, (N, states): one pass up."""
+        evidence, _ = upward(self._leaves(seen), list(self.log_potentials))
+        return evidence[0][:, 0] + self.log_prior
+
+    def _leaves(self, seen: Tensor) -> Tensor:
+        if seen.shape[1:] != (*self.size, len(self.values)):
+            wanted = ", ".join(map(str, (*self.size, len(self.values))))
+            raise ValueError(f"expected log-evidence (N, {wanted}), got {tuple(seen.shape)}")
+        return to_tree(seen, self.factors)
+
     def _check(self, x: Tensor, name: str) -> None:
         if x.shape[1:] != self.size:
             raise ValueError(f"{name} must be (N, {', '.join(map(str, self.size))}), got {tuple(x.shape)}")
+
+
+def _per_sample(value: float | Tensor, z: Tensor) -> Tensor:
+    """A number, or one for each sample, beside z (N, ...)."""
+    return torch.as_tensor(value, dtype=z.dtype, device=z.device).view(-1, *[1] * (z.ndim - 1))

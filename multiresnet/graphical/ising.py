@@ -76,7 +76,7 @@ class Ising:
     def log_evidence(self, z: Tensor, *, noise: float, scale: float = 1.0) -> Tensor:
         """Log-density of z, exact: (N, n) -> (N,)."""
         _, weights = self.energies(self.evidence_field(z, noise=noise, scale=scale))
-        _, prior = self.energies(torch.zeros_like(z))
+        _, prior = self.energies(z.new_zeros(1, self.spins))
         gauss = z.square().sum(-1) + self.spins * scale**2
         constant = self.spins * (math.log(noise) + 0.5 * math.log(2 * math.pi))
         return torch.logsumexp(weights, -1) - torch.logsumexp(prior, -1) - gauss / (2 * noise**2) - constant
@@ -175,13 +175,10 @@ class RestrictedBoltzmannMachine:
 
     def denoise(self, z: Tensor, *, noise: float, scale: float = 1.0) -> Tensor:
         """E[v | z], exact: the hidden spins summed in closed form, the visible ones enumerated; (N, visible) -> (N, visible)."""
-        states, weights = Ising(
-            self.weights.new_zeros(len(self.weights), len(self.weights)), self.visible_field
-        ).energies(scale / noise**2 * z)
+        visible = Ising(self.weights.new_zeros(len(self.weights), len(self.weights)), self.visible_field)
+        states, weights = visible.energies(visible.evidence_field(z, noise=noise, scale=scale))
         hidden = states @ self.weights + self.hidden_field
-        weights = weights + (hidden.abs() + torch.log1p((-2 * hidden.abs()).exp())).sum(
-            -1
-        )  # log 2 cosh, but for a constant
+        weights = weights + torch.logaddexp(hidden, -hidden).sum(-1)
         return weights.softmax(-1) @ states
 
     @torch.no_grad()

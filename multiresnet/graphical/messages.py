@@ -57,6 +57,12 @@ def downward(
     return beliefs
 
 
+def propagate(leaves: Tensor, log_prior: Tensor, log_potentials: Sequence[Tensor]) -> list[Tensor]:
+    """Both passes: the log-beliefs of every level, see `downward`; the coarsest has the prior (states,)."""
+    evidence, messages = upward(leaves, log_potentials)
+    return downward(evidence[0] + log_prior, evidence, messages, log_potentials)
+
+
 def log_matmul(log_weight: Tensor, x: Tensor) -> Tensor:
     """`log(exp(log_weight) @ exp(x))` of every sibling.
 
