@@ -11,6 +11,8 @@ label. Every network is trained on the same samples, of several numbers, and rep
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,8 +29,9 @@ import multiresnet as mrn
 from multiresnet.graphical import BeliefPropagationUNet, GenerativeHierarchicalModel
 from multiresnet.spaces import Haar
 from multiresnet.tasks import Task
-from multiresnet_bench import arguments, contest, plots, race
+from multiresnet_bench import arguments, contest, models, plots, race
 from multiresnet_bench.jobs import Row
+from multiresnet_bench.peers import Ports
 
 STATES, NOISE, STRENGTH = 8, 0.5, 2.5
 LEVELS = 5
@@ -104,33 +107,42 @@ class Samples(lightning.LightningDataModule):
 
     def __init__(self, what: str, count: int) -> None:
         super().__init__()
-        self.what, self.seed = what, 0
+        self.what, self.count, self.seed = what, count, 0
         self.tree = GenerativeHierarchicalModel.random(LEVELS, states=STATES, strength=STRENGTH)
-        self.parts = {
-            name: self.draw(number, seed)
-            for name, number, seed in (("train", count, 1), ("val", 200, 2), ("test", 500, 3))
-        }
+
+    @functools.cached_property
+    def train(self) -> dict[str, Tensor]:
+        """`x` and `truth`."""
+        return self.draw(self.count, 1, best=False)
+
+    @functools.cached_property
+    def val(self) -> dict[str, Tensor]:
+        """`x`, `truth` and `best`."""
+        return self.draw(200, 2)
+
+    @functools.cached_property
+    def test(self) -> dict[str, Tensor]:
+        """`x`, `truth` and `best`."""
+        return self.draw(500, 3)
 
     @torch.no_grad()
-    def draw(self, count: int, seed: int) -> dict[str, Tensor]:
-        """`x` (N, 1, *size), `truth` and `best`; the same samples are the first of more."""
-        found: dict[str, list[Tensor]] = {"x": [], "truth": [], "best": []}
+    def draw(self, count: int, seed: int, *, best: bool = True) -> dict[str, Tensor]:
+        """`x` (N, 1, *size), `truth` and, where wanted, `best`; the same samples are the first of more."""
+        found: dict[str, list[Tensor]] = {"x": [], "truth": [], **({"best": []} if best else {})}
+        exact = BeliefPropagationUNet(self.tree, task=self.what, noise=NOISE)
         for block in range(math.ceil(count / 100)):
             generator = torch.Generator().manual_seed(1_000_000 * seed + block)
             label, states = self.tree.sample(100, generator=generator)
             clean = self.tree.values[states]
             x = clean + NOISE * torch.randn(clean.shape, generator=generator)
             found["x"].append(x.unsqueeze(1))
-            if self.what == "denoise":
-                found["truth"].append(clean.unsqueeze(1))
-                found["best"].append(self.tree.denoise(x, noise=NOISE).unsqueeze(1))
-            else:
-                found["truth"].append(label)
-                found["best"].append(self.tree.posterior(self.tree.seen_noisy(x, noise=NOISE)).label)
+            found["truth"].append(clean.unsqueeze(1) if self.what == "denoise" else label)
+            if best:
+                found["best"].append(exact(x.unsqueeze(1)))
         return {key: torch.cat(parts)[:count] for key, parts in found.items()}
 
     def train_dataloader(self) -> DataLoader[Any]:
-        part = self.parts["train"]
+        part = self.train
         generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(
             TensorDataset(part["x"], part["truth"]),
@@ -152,9 +164,8 @@ class Regression(Task):
         y: Tensor = self.model(x)
         if self.what == "denoise":
             return y
-        return (
-            y.flatten(2).mean(2).log_softmax(1) if y.ndim > 2 else y
-        )  # belief propagation answers with log-probabilities
+        answered = y.ndim == 2  # belief propagation: with log-probabilities
+        return y if answered else y.flatten(2).mean(2).log_softmax(1)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         x, truth = batch
@@ -201,41 +212,42 @@ def job(task: Row) -> Row:
     data.seed = task["seed"]
     cost = race.cost(model, problem)
     regression = Regression(model, what=what, lr=task["learning_rate"])
-    row = cost | race.fit(regression, data, task, lambda trained: trained.excess(data.parts["val"]))
+    row = cost | race.fit(regression, data, task, lambda trained: trained.excess(data.val))
     if not race.reported(task, row):
         return row | {key: None for key, *_ in FIGURES}
-    excess, least = regression.excess(data.parts["test"]), least_risk(data.parts["test"], what)
+    excess, least = regression.excess(data.test), least_risk(data.test, what)
     return row | {"excess": excess, "part": excess / least}
+
+
+def _budget(params: int | None) -> models.Budget | None:
+    return None if params is None else models.Budget(params)
+
+
+def _resnet(ports: Ports, width: int) -> nn.Module:
+    return mrn.MultiResNet(ports.in_channels, ports.out_channels, channels=(width,), num_blocks=6, space=ports.space)
+
+
+def _convnet(ports: Ports, width: int) -> nn.Module:
+    widths = [ports.in_channels, *[width] * 11, ports.out_channels]
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise(widths):
+        layers += [ports.space.conv(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def resnet(in_channels: int, out_channels: int, *, space: Haar, params: int | None = None) -> nn.Module:
     """Residual blocks at full resolution."""
-    layout: dict[str, Any] = {"in_channels": in_channels, "out_channels": out_channels, "num_blocks": 6, "space": space}
-    if params is None:
-        return mrn.MultiResNet(channels=(32,), **layout)
-    with torch.device("meta"):
-        costs = {w: mrn.count_parameters(mrn.MultiResNet(channels=(w,), **layout)) for w in range(8, 264, 8)}
-    width = min(costs, key=lambda w: abs(costs[w] - params))
-    return mrn.MultiResNet(channels=(width,), **layout)
+    return models.scaled(_resnet, 32, 8)(Ports(in_channels, out_channels, space), _budget(params))
 
 
 def convnet(in_channels: int, out_channels: int, *, space: Haar, params: int | None = None) -> nn.Module:
     """Twelve convolutions at full resolution with ReLUs between them, nothing else."""
-    middle = 10
-    # params = 9 middle w^2 + (9 in + 9 out + middle + 1) w + out
-    linear = 9 * (in_channels + out_channels) + middle + 1
-    rest = (params or 100_000) - out_channels
-    width = round((math.sqrt(linear**2 + 4 * 9 * middle * rest) - linear) / (2 * 9 * middle))
-    widths = [in_channels, *[width] * (middle + 1), out_channels]
-    layers: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:]):
-        layers += [space.conv(a, b), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    return models.scaled(_convnet, 32, 1)(Ports(in_channels, out_channels, space), _budget(params))
 
 
 def belief_propagation(in_channels: int, out_channels: int, *, space: Haar) -> nn.Module:
     """The true tree's shape with other potentials."""
-    start = GenerativeHierarchicalModel.random(5, states=STATES, strength=0.5, seed=1)
+    start = GenerativeHierarchicalModel.random(LEVELS, states=STATES, strength=0.5, seed=1)
     return BeliefPropagationUNet(start, task="denoise" if out_channels == 1 else "classify", noise=NOISE)
 
 

@@ -152,7 +152,7 @@ def _own(kind: type[mrn.UNet], **layout: Any) -> Builder:
     return builder
 
 
-def _scaled(make: Callable[[Ports, int], nn.Module], default: int, step: int) -> Builder:
+def scaled(make: Callable[[Ports, int], nn.Module], default: int, step: int) -> Builder:
     """`make` with the last argument, a width, as it is by default, or the multiple of `step` that comes nearest to the budget."""
 
     @functools.cache
@@ -190,7 +190,7 @@ def _paper(kind: type[mrn.MultiResNet] | type[mrn.ResidualUNet], extra_blocks: i
         ends = ports.in_channels, ports.out_channels
         return kind.paper(*ends, hidden_channels=width, extra_blocks=extra_blocks, space=ports.space)
 
-    return _scaled(make, 16, 1)
+    return scaled(make, 16, 1)
 
 
 BUILDERS: dict[str, Builder] = {
@@ -212,7 +212,7 @@ BUILDERS: dict[str, Builder] = {
     "residual-unet-transformer": _own(mrn.ResidualUNet, block=TRANSFORMER),
     "residual-unet-fast": _own(mrn.ResidualUNet, **FAST),
     "residual-unet-paper": _paper(mrn.ResidualUNet, 0),
-    **{name: _scaled(peer.build, peer.width, peer.step) for name, peer in PEERS.items()},
+    **{name: scaled(peer.build, peer.width, peer.step) for name, peer in PEERS.items()},
 }
 
 

@@ -36,7 +36,7 @@ def test_bayes_gap(what, tmp_path):
 @pytest.mark.parametrize("what", bayes_gap.TASKS)
 def test_the_optimum_has_no_excess_and_others_have_what_they_lack(what):
     data = bayes_gap.Samples(what, 32)
-    part = data.parts["test"]
+    part = data.test
     exact = bayes_gap.Regression(BeliefPropagationUNet(data.tree, task=what, noise=bayes_gap.NOISE), what=what, lr=1.0)
     assert abs(exact.excess(part)) < 1e-6
     other = bayes_gap.Regression(

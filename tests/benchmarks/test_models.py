@@ -78,7 +78,7 @@ class OnlyWithNumbers(nn.Conv1d):
 
 
 def test_a_network_that_needs_numbers_is_counted_on_the_cpu():
-    builder = models._scaled(lambda ports, width: OnlyWithNumbers(ports.in_channels, width, 1), 4, 1)
+    builder = models.scaled(lambda ports, width: OnlyWithNumbers(ports.in_channels, width, 1), 4, 1)
     ports, budget = models.Ports(3, 2, Haar(1)), Budget(macs=3 * 10 * 8, at=(8,))
     first, second = (torch.manual_seed(0) and builder(ports, budget) for _ in range(2))
     assert first.out_channels == 10 and torch.equal(first.weight, second.weight)
