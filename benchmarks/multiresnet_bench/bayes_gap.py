@@ -5,7 +5,8 @@ gives the best denoiser and the best classifier exactly, so the excess risk is m
 the mean square distance to the exact posterior mean, or the divergence of the predicted from the exact probabilities of the
 label. Every network is trained on the same samples, of several numbers, and reported on others.
 
-`belief-propagation` is the same passes with random potentials to begin with, trained like the others.
+`belief-propagation` is the same passes with random potentials to begin with, trained like the others. With `--over depth` the
+networks are of several depths, on the largest number of samples.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from multiresnet_bench import arguments, contest, models, plots, race
 from multiresnet_bench.jobs import Row
 from multiresnet_bench.peers import Ports
 
+UNETS = {"residual-unet": mrn.ResidualUNet, "multiresnet": mrn.MultiResNet}
 STATES, NOISE, STRENGTH = 8, 0.5, 2.5
 LEVELS = 5
 TASKS = ("denoise", "classify")
@@ -45,13 +47,16 @@ NETWORKS = {
     "belief-propagation": f"{HERE}belief_propagation",
 }
 SAMPLES = (100, 1000, 10_000)
+HALVINGS, LAYERS = (1, 2, 3, 4, 5), (4, 8, 12, 16)  # of U-Nets, and of networks at one resolution
 BATCH = 32
 KNOWN = f"{', '.join(list(NETWORKS)[2:])}, {arguments.BY_NAME}"
 MEASURE = contest.Measure("excess", "excess risk", "excess risk on validation samples")
 FIGURES = [
-    ["excess", "excess risk", ".4f"],
-    ["part", "over the least risk", ".3f"],
+    ["excess", "excess risk", ".5f"],
+    ["part", "over the least risk", ".4f"],
 ]
+LEFT_OUT = ("saved", "time_ratio", "step_ms")  # what matters here is what can be learned, not how fast
+OVER = {"samples": ["samples", "samples", ",d"], "depth": ["layers", "convolutions in a row", "d"]}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         known=KNOWN,
     )
     parser.add_argument("--set", default="denoise", choices=TASKS, help="what is learned (default denoise)")
+    parser.add_argument("--over", default="samples", choices=tuple(OVER), help="what varies (default samples)")
     parser.add_argument(
         "--samples",
         type=arguments.count,
@@ -74,17 +80,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """A contest for each number of samples."""
+    """A contest for each number of samples, or of networks of several depths."""
     samples = options.samples or ([16, 32] if options.quick else list(SAMPLES))
     names = arguments.by_name(options, tuple(NETWORKS))
-    networks = {name: NETWORKS.get(name, name) for name in names}
+    networks: dict[str, race.Network] = {name: NETWORKS.get(name, name) for name in names}
+    if options.over == "depth":
+        samples, networks = samples[-1:], at_depths(networks)
+        options.reference = next(iter(networks))
     what, results = options.set, []
     for count in samples:
         options.set = f"{what}-{count}"
         result = contest.contest(options, networks, BENCH)
-        for kind in ("rows", "raw", "tuning"):
-            for row in result[kind]:
-                row["samples"] = count
+        for row in itertools.chain(result["rows"], result["raw"], result["tuning"]):
+            row["samples"] = count
+            row["model"] = row["model"].partition("@")[0]
         results.append(result)
     options.set = what
     joined = {kind: [row for result in results for row in result[kind]] for kind in ("rows", "raw", "tuning")}
@@ -94,7 +103,26 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         else "Excess risk: divergence from the exact probabilities, nats."
     )
     first = results[0]
-    return {**first, **joined, "columns": [["samples", "samples", ",d"], *first["columns"]], "note": note, "task": what}
+    columns = [column for column in first["columns"] if column[0] not in LEFT_OUT]
+    columns.insert(1, OVER[options.over])
+    return {**first, **joined, "columns": columns, "note": note, "task": what, "over": OVER[options.over]}
+
+
+def at_depths(networks: Mapping[str, race.Network]) -> dict[str, race.Network]:
+    """Each network with each number of halvings or layers, NAME@NUMBER; those that have one depth are left out."""
+    found: dict[str, race.Network] = {}
+    for name, network in networks.items():
+        if name in UNETS:
+            for n in HALVINGS:
+                found[f"{name}@{n}"] = {"function": f"{HERE}unet", "kind": name, "halvings": n}
+        elif name in ("resnet", "convnet"):
+            for n in LAYERS:
+                found[f"{name}@{n}"] = {"function": network, "layers": n}
+    if not found:
+        raise ValueError(
+            f"none of {', '.join(networks)} can be built at several depths; choose of {', '.join(NETWORKS)}"
+        )
+    return found
 
 
 class Samples(lightning.LightningDataModule):
@@ -210,7 +238,7 @@ def job(task: Row) -> Row:
     problem = problem_of(data)
     model = race.begin(task, problem)
     data.seed = task["seed"]
-    cost = race.cost(model, problem)
+    cost = race.cost(model, problem) | {"layers": longest_chain(model(torch.zeros(1, 1, *problem.size)))}
     regression = Regression(model, what=what, lr=task["learning_rate"])
     row = cost | race.fit(regression, data, task, lambda trained: trained.excess(data.val))
     if not race.reported(task, row):
@@ -219,30 +247,66 @@ def job(task: Row) -> Row:
     return row | {"excess": excess, "part": excess / least}
 
 
+def longest_chain(y: Tensor) -> int:
+    """Convolutions one after the other on the longest way from the input to y."""
+    lengths: dict[Any, int] = {}
+    waiting = [y.grad_fn]
+    while waiting:
+        node = waiting[-1]
+        before = [parent for parent, _ in node.next_functions if parent is not None] if node is not None else []
+        if missing := [parent for parent in before if parent not in lengths]:
+            waiting += missing
+            continue
+        lengths[waiting.pop()] = max((lengths[parent] for parent in before), default=0) + (
+            "Convolution" in type(node).__name__
+        )
+    return lengths[y.grad_fn]
+
+
 def _budget(params: int | None) -> models.Budget | None:
     return None if params is None else models.Budget(params)
 
 
-def _resnet(ports: Ports, width: int) -> nn.Module:
-    return mrn.MultiResNet(ports.in_channels, ports.out_channels, channels=(width,), num_blocks=6, space=ports.space)
+def _resnet(ports: Ports, width: int, *, layers: int) -> nn.Module:
+    blocks = max(1, layers // 2)  # of two convolutions each
+    ends = ports.in_channels, ports.out_channels
+    return mrn.MultiResNet(*ends, channels=(width,), num_blocks=blocks, patch_levels=0, space=ports.space)
 
 
-def _convnet(ports: Ports, width: int) -> nn.Module:
-    widths = [ports.in_channels, *[width] * 11, ports.out_channels]
-    layers: list[nn.Module] = []
+def _convnet(ports: Ports, width: int, *, layers: int) -> nn.Module:
+    widths = [ports.in_channels, *[width] * (layers - 1), ports.out_channels]
+    parts: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
-        layers += [ports.space.conv(a, b), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+        parts += [ports.space.conv(a, b), nn.ReLU()]
+    return nn.Sequential(*parts[:-1])
 
 
-def resnet(in_channels: int, out_channels: int, *, space: Haar, params: int | None = None) -> nn.Module:
+def resnet(
+    in_channels: int, out_channels: int, *, space: Haar, params: int | None = None, layers: int = 12
+) -> nn.Module:
     """Residual blocks at full resolution."""
-    return models.scaled(_resnet, 32, 8)(Ports(in_channels, out_channels, space), _budget(params))
+    make = functools.partial(_resnet, layers=layers)
+    return models.scaled(make, 32, 8)(Ports(in_channels, out_channels, space), _budget(params))
 
 
-def convnet(in_channels: int, out_channels: int, *, space: Haar, params: int | None = None) -> nn.Module:
-    """Twelve convolutions at full resolution with ReLUs between them, nothing else."""
-    return models.scaled(_convnet, 32, 1)(Ports(in_channels, out_channels, space), _budget(params))
+def convnet(
+    in_channels: int, out_channels: int, *, space: Haar, params: int | None = None, layers: int = 12
+) -> nn.Module:
+    """Convolutions at full resolution with ReLUs between them, nothing else."""
+    make = functools.partial(_convnet, layers=layers)
+    return models.scaled(make, 32, 1)(Ports(in_channels, out_channels, space), _budget(params))
+
+
+def unet(
+    in_channels: int, out_channels: int, *, space: Haar, params: int | None = None, kind: str, halvings: int
+) -> nn.Module:
+    """A U-Net whose first halving is Haar patches, with two blocks a level, twice as wide from the second level on."""
+
+    def make(ports: Ports, width: int) -> nn.Module:
+        widths = (width, *(2 * width,) * (halvings - 1))
+        return UNETS[kind](ports.in_channels, ports.out_channels, channels=widths, num_blocks=2, space=ports.space)
+
+    return models.scaled(make, 16, 1)(Ports(in_channels, out_channels, space), _budget(params))
 
 
 def belief_propagation(in_channels: int, out_channels: int, *, space: Haar) -> nn.Module:
@@ -252,8 +316,9 @@ def belief_propagation(in_channels: int, out_channels: int, *, space: Haar) -> n
 
 
 def plot(result: Mapping[str, Any]) -> Figure:
-    """Excess risk against the number of samples."""
-    return plots.against(result, "samples", "samples to train on")
+    """Excess risk against the number of samples, or against depth."""
+    key, label, _ = result["over"]
+    return plots.against(result, key, "samples to train on" if key == "samples" else label)
 
 
 BENCH = contest.Bench(prepare, load, problem_of, job, MEASURE, FIGURES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -87,6 +87,7 @@ def build(
     budget: Budget | None = None,
     emb_channels: int = 0,
     classes: int = 0,
+    options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A network that maps (N, in_channels, *spatial) to (N, out_channels, *spatial), any size, with fresh weights.
 
@@ -102,6 +103,7 @@ def build(
         budget: scale the widths to it; None takes them as they are. The networks of smp have fixed widths.
         emb_channels: for diffusion, length of the conditioning vector; diffusers' network takes the time step instead.
         classes: for diffusion, number of classes; ours learn them through the conditioning vector.
+        options: more keywords for a function.
 
     Raises:
         ValueError: unknown name, no such function, or a budget that cannot be met.
@@ -112,7 +114,7 @@ def build(
     if budget is not None and budget.at is not None and len(budget.at) != ports.dims:
         raise ValueError(f"the budget counts at {budget.at}, the network has {ports.dims} spatial dimensions")
     if ":" in name:
-        model = _import(name)(ports, budget)
+        model = _import(name, options or {})(ports, budget)
     elif name in BUILDERS:
         model = BUILDERS[name](ports, budget)
     else:
@@ -216,7 +218,7 @@ BUILDERS: dict[str, Builder] = {
 }
 
 
-def _import(path: str) -> Callable[[Ports, Budget | None], object]:
+def _import(path: str, options: Mapping[str, Any]) -> Callable[[Ports, Budget | None], object]:
     module, _, name = path.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
@@ -228,6 +230,6 @@ def _import(path: str) -> Callable[[Ports, Budget | None], object]:
         keywords = {name: getattr(ports, name) for name in ("space", "emb_channels", "classes")}
         keywords |= {name: getattr(budget, name, None) for name in ("params", "macs", "at")}
         chosen = {name: value for name, value in keywords.items() if name in accepted}
-        return function(ports.in_channels, ports.out_channels, **chosen)
+        return function(ports.in_channels, ports.out_channels, **chosen, **options)
 
     return builder

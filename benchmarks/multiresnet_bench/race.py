@@ -32,7 +32,9 @@ from multiresnet_bench.jobs import Row
 
 POINTS = 10  # of a learning curve
 Score = Callable[[Any], float]
-Network = str | dict[str, Any]  # a name of `models`, or options of one of ours with the key "build"
+Network = (
+    str | dict[str, Any]
+)  # a name of `models`; or options of one of ours, with "build", or of a function, with "function"
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,11 @@ def build(network: Network, problem: Problem, budget: models.Budget | None) -> n
     """A network of `models` by name, or one of ours by its options; "dirichlet" is a weight for zero on the boundary."""
     given: dict[str, Any] = {"space": problem.space, "emb_channels": problem.emb_channels}
     if isinstance(network, str):
-        return models.build(
-            network, problem.in_channels, problem.out_channels, budget=budget, classes=problem.classes, **given
-        )
+        network = {"function": network}
+    if "function" in network:
+        name, options = network["function"], {key: value for key, value in network.items() if key != "function"}
+        ends = problem.in_channels, problem.out_channels
+        return models.build(name, *ends, budget=budget, classes=problem.classes, options=options, **given)
     options = {**given, **network}
     if isinstance(options["space"], dict):
         options["space"] = pretrained.from_json(options["space"])

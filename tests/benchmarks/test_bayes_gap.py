@@ -33,6 +33,30 @@ def test_bayes_gap(what, tmp_path):
     assert "convnet" in (tmp_path / "gap.svg").read_text()
 
 
+def test_over_depth(tmp_path):
+    """Networks of several depths on one number of samples; the depth is that of the network that was built."""
+    options = ["--over", "depth", "--models", "multiresnet", "convnet", "--reference", "multiresnet"]
+    assert main(["bayes-gap", "--quick", *options, "--seeds", "1", "--out", str(tmp_path / "gap.json")]) == 0
+    rows = results.read(tmp_path / "gap.json")["rows"]
+    layers = {name: [row["layers"] for row in rows if row["model"] == name] for name in ("multiresnet", "convnet")}
+    assert layers["convnet"] == list(bayes_gap.LAYERS)
+    assert len(layers["multiresnet"]) == len(bayes_gap.HALVINGS)
+    assert layers["multiresnet"] == sorted(set(layers["multiresnet"]))
+    assert "convolutions in a row" in (tmp_path / "gap.svg").read_text()
+
+
+def test_networks_of_one_depth_only(capsys):
+    assert main(["bayes-gap", "--quick", "--over", "depth", "--models", "smp-haar", "--reference", "smp-haar"]) == 2
+    assert "none of smp-haar can be built at several depths" in capsys.readouterr().err
+
+
+def test_longest_chain():
+    x = torch.ones(1, 2, 4, 4, requires_grad=True)
+    conv = [torch.nn.Conv2d(2, 2, 3, padding=1) for _ in range(3)]
+    assert bayes_gap.longest_chain(conv[0](x) + conv[2](conv[1](x))) == 2
+    assert bayes_gap.longest_chain(x.relu()) == 0
+
+
 @pytest.mark.parametrize("what", bayes_gap.TASKS)
 def test_the_optimum_has_no_excess_and_others_have_what_they_lack(what):
     data = bayes_gap.Samples(what, 32)
