@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from multiresnet.checks import check_positive
-from multiresnet.graphical.variational import UnrolledMeanField, check_couplings
+from multiresnet.graphical.couplings import check_couplings
+from multiresnet.graphical.variational import UnrolledMeanField
 
 LARGEST = 20  # spins that are enumerated
 

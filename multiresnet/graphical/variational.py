@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multiresnet.checks import check_choice, check_positive
+from multiresnet.checks import check_choice, check_positive, check_scale
+from multiresnet.graphical.couplings import Couplings, Dense, Stencil, check_couplings
 
 CORRECTIONS = ("none", "constant", "instance")
 
@@ -17,10 +21,10 @@ class UnrolledMeanField(nn.Module):
 
     Without correction this is naive mean field, which is right for many weak couplings. The Thouless-Anderson-Palmer correction
     takes back what a spin hears of itself through its neighbours: `K_i = sum_j A_ij² (1 - u_j²)` of the layer before
-    (`"instance"`), or a `constant` that is known, such as `beta² (1 - q)` of the Sherrington-Kirkpatrick model.
+    (`"instance"`), or a `constant` that is known, see `overlap_correction`.
 
     Args:
-        couplings: A, (n, n), symmetric.
+        couplings: A, (n, n), symmetric; or a `Stencil`, the same around every pixel of an image.
         depth: layers; see `depth_for`.
         correction: `"none"`, `"constant"` or `"instance"`.
         constant: K, where that is the correction.
@@ -29,7 +33,7 @@ class UnrolledMeanField(nn.Module):
         activation: in place of tanh, such as `ReLUTanh`.
 
     Shape:
-        (N, n) -> (N, n), means in [-1, 1].
+        (N, n) -> (N, n), or (N, 1, *size) -> (N, 1, *size); means in [-1, 1].
 
     Examples:
         >>> net = UnrolledMeanField(torch.zeros(3, 3), depth=1, damping=0.0)
@@ -40,7 +44,7 @@ class UnrolledMeanField(nn.Module):
 
     def __init__(
         self,
-        couplings: Tensor,
+        couplings: Tensor | Stencil,
         *,
         depth: int,
         correction: str = "instance",
@@ -52,7 +56,6 @@ class UnrolledMeanField(nn.Module):
         super().__init__()
         check_positive(depth=depth)
         check_choice("correction", correction, CORRECTIONS)
-        check_couplings(couplings)
         if not 0 <= damping < 1:
             raise ValueError(f"damping must be in [0, 1), got {damping!r}")
         if (constant != 0) != (correction == "constant"):
@@ -60,11 +63,12 @@ class UnrolledMeanField(nn.Module):
                 f"constant={constant} goes with correction='constant', and that with a constant; got {correction!r}"
             )
         self.depth, self.correction, self.constant, self.damping = depth, correction, constant, damping
-        self.couplings = nn.ParameterList(nn.Parameter(couplings.clone()) for _ in range(1 if tied else depth))
+        own = Dense(couplings) if isinstance(couplings, Tensor) else couplings
+        self.couplings = nn.ModuleList(copy.deepcopy(own) for _ in range(1 if tied else depth))
         self.activation = activation or nn.Tanh()
 
     def forward(self, field: Tensor) -> Tensor:
-        """(N, n) -> (N, n)."""
+        """The means after the last layer."""
         u = torch.zeros_like(field)
         for layer in range(self.depth):
             u = torch.lerp(self.step(u, field, layer), u, self.damping)
@@ -72,12 +76,12 @@ class UnrolledMeanField(nn.Module):
 
     def step(self, u: Tensor, field: Tensor, layer: int = 0) -> Tensor:
         """One layer without damping; where it changes nothing, the free energy is stationary."""
-        couplings = self.couplings[layer % len(self.couplings)]
-        heard = u @ couplings.T
+        couplings = cast(Couplings, self.couplings[layer % len(self.couplings)])
+        heard = couplings(u)
         if self.correction == "constant":
             heard = heard - self.constant * u
         if self.correction == "instance":
-            heard = heard - (1 - u.square()) @ couplings.square().T * u
+            heard = heard - couplings.squared(1 - u.square()) * u
         means: Tensor = self.activation(heard + field)
         return means
 
@@ -85,7 +89,46 @@ class UnrolledMeanField(nn.Module):
     def residual(self, field: Tensor) -> Tensor:
         """How far the last layer is from a fixed point, the largest change per sample, (N,): above 1e-2 it has not converged."""
         u: Tensor = self(field)
-        return (self.step(u, field, self.depth - 1) - u).abs().amax(-1)
+        return (self.step(u, field, self.depth - 1) - u).abs().flatten(1).amax(1)
+
+
+class VariationalDenoiser(nn.Module):
+    """Noisy spins to their means: a residual network that needs no training, and a base for one that is trained.
+
+    With `multiresnet.Preconditioned` a Multi-ResNet starts from it, equal to it, and learns what it gets wrong.
+
+    Args:
+        network: from the field to the means, such as `Ising.unrolled` and `GridIsing.unrolled` make.
+        noise: standard deviation of the noise.
+        scale: what the spins were multiplied with before.
+        field: b, what acts on the spins without data; broadcasts against them.
+
+    Shape:
+        that of the network.
+
+    Examples:
+        >>> from multiresnet import MultiResNet, Preconditioned
+        >>> from multiresnet.graphical import GridIsing
+        >>> base = VariationalDenoiser(GridIsing.nearest_neighbours((8, 8), beta=0.3).unrolled(depth=5), noise=0.8)
+        >>> net = Preconditioned(base, MultiResNet(2, 1, channels=(16, 16), num_blocks=1))
+        >>> z = torch.randn(2, 1, 8, 8)
+        >>> torch.equal(net(z), base(z))
+        True
+    """
+
+    field: Tensor
+
+    def __init__(
+        self, network: nn.Module, *, noise: float, scale: float = 1.0, field: Tensor | float | None = None
+    ) -> None:
+        super().__init__()
+        check_scale(noise=noise, scale=scale)
+        self.network, self.gain = network, scale / noise**2
+        self.register_buffer("field", torch.as_tensor(0.0 if field is None else field))
+
+    def forward(self, z: Tensor) -> Tensor:
+        means: Tensor = self.network(self.gain * z + self.field)
+        return means
 
 
 class ReLUTanh(nn.Module):
@@ -116,32 +159,52 @@ class ReLUTanh(nn.Module):
         return self.start + bent
 
 
-def depth_for(couplings: Tensor, *, error: float) -> int:
+def depth_for(couplings: Tensor | Stencil, *, error: float, spins: int | None = None) -> int:
     """Layers after which naive mean field, undamped, is nearer than `error` to its fixed point, in Euclidean norm.
 
     Args:
-        couplings: A, (n, n), with spectral norm below 1.
+        couplings: A, (n, n), with spectral norm below 1; or a `Stencil`, of which the sum of magnitudes bounds the norm.
         error: to reach.
+        spins: pixels of the image, for a `Stencil`.
 
     Raises:
         ValueError: the norm is 1 or more, so that nothing is promised; use damping and look at `residual`.
     """
-    check_couplings(couplings)
-    rate = float(torch.linalg.matrix_norm(couplings.double(), 2))
+    check_scale(error=error)
+    if isinstance(couplings, Tensor):
+        check_couplings(couplings)
+        rate, count = float(torch.linalg.matrix_norm(couplings.double(), 2)), len(couplings)
+    elif spins is None:
+        raise ValueError("say how many pixels the image has, spins=...: a stencil is for every size")
+    else:
+        check_positive(spins=spins)
+        rate, count = float(couplings.symmetric().detach().abs().sum()), spins
     if rate >= 1:
         raise ValueError(
             f"the couplings' spectral norm is {rate:.3g}, not below 1: no depth is sure to do; damp, and look at `residual`"
         )
     if rate == 0:
         return 1
-    return max(1, math.ceil(math.log(math.sqrt(len(couplings)) / error) / -math.log(rate)))
+    return max(1, math.ceil(math.log(math.sqrt(count) / error) / -math.log(rate)))
 
 
-def check_couplings(couplings: Tensor) -> None:
-    """Raise `ValueError` unless they are (n, n), finite and symmetric."""
-    if couplings.ndim != 2 or couplings.shape[0] != couplings.shape[1]:
-        raise ValueError(f"couplings must be (n, n), got {tuple(couplings.shape)}")
-    if not bool(couplings.isfinite().all()):
-        raise ValueError("couplings must be finite")
-    if not torch.allclose(couplings, couplings.T):
-        raise ValueError("couplings must be symmetric; what i does to j, j does to i: use (A + A.T) / 2")
+def overlap_correction(beta: float, *, noise: float, scale: float = 1.0) -> float:
+    """The constant of the correction for many spins with normal couplings: `beta² (1 - q)` of the Sherrington-Kirkpatrick model.
+
+    q, the mean square of the posterior means, solves `q = E tanh²(beta² q + s + sqrt(beta² q + s) G)` with `s = scale² / noise²`.
+    For few spins the `"instance"` correction is nearer.
+
+    Args:
+        beta: `sqrt(n)` times the standard deviation of the couplings.
+        noise: standard deviation of the noise on the spins.
+        scale: what the spins were multiplied with before.
+    """
+    check_scale(beta=beta, noise=noise, scale=scale)
+    normal, weights = np.polynomial.hermite_e.hermegauss(101)
+    weights, snr, q = weights / weights.sum(), (scale / noise) ** 2, 1.0
+    for _ in range(1000):  # a contraction but at the edge of a phase
+        gain = beta**2 * q + snr
+        before, q = q, float(weights @ np.tanh(gain + math.sqrt(gain) * normal) ** 2)
+        if abs(q - before) < 1e-14:
+            break
+    return beta**2 * (1 - q)

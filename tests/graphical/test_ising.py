@@ -13,6 +13,7 @@ from multiresnet.graphical import (
     RestrictedBoltzmannMachine,
     UnrolledMeanField,
     depth_for,
+    overlap_correction,
 )
 
 F64 = torch.float64
@@ -65,12 +66,16 @@ def test_naive_mean_field_of_curie_weiss():
         assert abs(float((network(field).detach() - Ising(couplings).mean(field)).abs().max()) - known) < 1e-4
 
 
-@pytest.mark.parametrize(("beta", "gain"), [(0.2, 50), (0.4, 20), (0.8, 5)])
-def test_the_correction_pays(beta, gain):
-    """Sherrington-Kirkpatrick, 14 spins, at time 0.5: against exact posterior means, over 15 draws."""
+@pytest.mark.parametrize(("beta", "gain", "known"), [(0.2, 50, 3), (0.4, 20, 3), (0.8, 5, 0.3)])
+def test_the_correction_pays(beta, gain, known):
+    """Sherrington-Kirkpatrick, 14 spins, at time 0.5: against exact posterior means, over 15 draws.
+
+    The constant is that of infinitely many spins: better than none while couplings are weak, worse where they are strong.
+    """
     scale = math.exp(-0.5)
     noise = math.sqrt(1 - scale**2)
-    errors = {"none": 0.0, "instance": 0.0}
+    errors = {"none": 0.0, "instance": 0.0, "constant": 0.0}
+    constant = overlap_correction(beta, noise=noise, scale=scale)
     for seed in range(15):
         model = Ising.sherrington_kirkpatrick(14, beta, seed=seed, dtype=F64)
         generator = torch.Generator().manual_seed(seed)
@@ -78,13 +83,25 @@ def test_the_correction_pays(beta, gain):
         z = scale * x + noise * torch.randn(1, 14, generator=generator, dtype=F64)
         exact, field = model.denoise(z, noise=noise, scale=scale), model.evidence_field(z, noise=noise, scale=scale)
         for correction in errors:
-            network = model.unrolled(depth=400, correction=correction)
+            known_constant = constant if correction == "constant" else 0.0
+            network = UnrolledMeanField(model.couplings, depth=400, correction=correction, constant=known_constant)
             assert network.residual(field).max() < 1e-6
             errors[correction] += float((network(field).detach() - exact).square().mean()) / 15
-    print(
-        f"beta {beta}: mean square error of naive mean field {errors['none']:.1e}, corrected {errors['instance']:.1e}"
-    )
+    print(f"beta {beta}: mean square errors", {name: f"{error:.1e}" for name, error in errors.items()})
     assert errors["instance"] * gain < errors["none"]
+    assert errors["constant"] * known < errors["none"]
+
+
+@pytest.mark.parametrize("beta", [0.2, 0.8])
+def test_overlap_solves_its_equation(beta):
+    """By brute force on a fine grid."""
+    noise, scale = 0.8, 0.6
+    q = 1 - overlap_correction(beta, noise=noise, scale=scale) / beta**2
+    g = torch.linspace(-9, 9, 20001, dtype=F64)
+    weights = (-g * g / 2).exp()
+    gain = beta**2 * q + (scale / noise) ** 2
+    wanted = (weights * (gain + math.sqrt(gain) * g).tanh() ** 2).sum() / weights.sum()
+    assert q == pytest.approx(float(wanted), abs=1e-8)
 
 
 @torch.no_grad()
