@@ -34,14 +34,15 @@ from multiresnet_bench import arguments, contest, models, plots, race
 from multiresnet_bench.jobs import Row
 from multiresnet_bench.peers import Ports
 
-UNETS = {"residual-unet": mrn.ResidualUNet, "multiresnet": mrn.MultiResNet}
+UNETS: dict[str, Any] = {"residual-unet": mrn.ResidualUNet, "multiresnet": mrn.MultiResNet}
 STATES, NOISE, STRENGTH = 8, 0.5, 2.5
 LEVELS = 5
 TASKS = ("denoise", "classify")
 HERE = "multiresnet_bench.bayes_gap:"
-NETWORKS = {
-    "residual-unet": "residual-unet",
-    "multiresnet": "multiresnet",
+NETWORKS: dict[str, race.Network] = {
+    "residual-unet": {"function": f"{HERE}unet", "kind": "residual-unet"},
+    "multiresnet": {"function": f"{HERE}unet", "kind": "multiresnet"},
+    "multiresnet-patched": "multiresnet",
     "resnet": f"{HERE}resnet",
     "convnet": f"{HERE}convnet",
     "belief-propagation": f"{HERE}belief_propagation",
@@ -49,7 +50,7 @@ NETWORKS = {
 SAMPLES = (100, 1000, 10_000)
 HALVINGS, LAYERS = (1, 2, 3, 4, 5), (4, 8, 12, 16)  # of U-Nets, and of networks at one resolution
 BATCH = 32
-KNOWN = f"{', '.join(list(NETWORKS)[2:])}, {arguments.BY_NAME}"
+KNOWN = f"{', '.join(NETWORKS)} (of this benchmark), {arguments.BY_NAME}"
 MEASURE = contest.Measure("excess", "excess risk", "excess risk on validation samples")
 FIGURES = [
     ["excess", "excess risk", ".5f"],
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """A contest for each number of samples, or of networks of several depths."""
     samples = options.samples or ([16, 32] if options.quick else list(SAMPLES))
     names = arguments.by_name(options, tuple(NETWORKS))
-    networks: dict[str, race.Network] = {name: NETWORKS.get(name, name) for name in names}
+    networks = {name: NETWORKS.get(name, name) for name in names}
     if options.over == "depth":
         samples, networks = samples[-1:], at_depths(networks)
         options.reference = next(iter(networks))
@@ -298,13 +299,13 @@ def convnet(
 
 
 def unet(
-    in_channels: int, out_channels: int, *, space: Haar, params: int | None = None, kind: str, halvings: int
+    in_channels: int, out_channels: int, *, space: Haar, params: int | None = None, kind: str, halvings: int = 3
 ) -> nn.Module:
-    """A U-Net whose first halving is Haar patches, with two blocks a level, twice as wide from the second level on."""
+    """A U-Net without patches, as pixels differ from their neighbours here; all levels as wide, two blocks at the finest."""
 
     def make(ports: Ports, width: int) -> nn.Module:
-        widths = (width, *(2 * width,) * (halvings - 1))
-        return UNETS[kind](ports.in_channels, ports.out_channels, channels=widths, num_blocks=2, space=ports.space)
+        layout = {"channels": (width,) * (halvings + 1), "num_blocks": (2,) + (1,) * halvings, "patch_levels": 0}
+        return UNETS[kind](ports.in_channels, ports.out_channels, space=ports.space, **layout)
 
     return models.scaled(make, 16, 1)(Ports(in_channels, out_channels, space), _budget(params))
 
