@@ -22,6 +22,7 @@ GROUPS = {
         "segmentation": "images and volumes: accuracy against training time, MACs and memory",
         "diffusion": "sample quality at equal training time",
         "allocate": "where to spend the parameters that the encoder saved",
+        "crf": "exact marginals of a quadtree behind a segmentation network",
         "bayes-gap": "excess risk over the optimum, on data of which it is known",
         "spaces": "hats, triangles and spheres against boxes of pixels",
         "schemes": "one-step, unrolled, pushforward and staged training of one network",

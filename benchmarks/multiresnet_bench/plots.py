@@ -111,6 +111,25 @@ def against(result: Mapping[str, Any], key: str, label: str) -> Figure:
 
 
 @styled
+def reliability(rows: Sequence[Row]) -> Figure:
+    """How often a probability was right, bin by bin: a panel for each model, a line for each layer behind it."""
+    models, looks = list(dict.fromkeys(row["model"] for row in rows)), _looks([row["layer"] for row in rows])
+    figure = Figure(figsize=(8, 3.6 + _legend_height(looks)), layout="constrained")
+    axes = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
+    for ax, model in zip(axes, models):
+        ax.plot([0, 1], [0, 1], color="0.6", lw=0.8)
+        for row in rows:
+            if row["model"] == model:
+                said, right, _ = zip(*row["reliability"])
+                ax.plot(said, right, **looks[row["layer"]], lw=1.2)
+        ax.set_title(_short(model), fontsize="medium")
+        ax.set_xlabel("probability of the foreground")
+    axes[0].set_ylabel("part that is foreground")
+    _draw_legend(figure, looks)
+    return figure
+
+
+@styled
 def allocation(result: Mapping[str, Any]) -> Figure:
     """A dot with its deviation for each allocation, in groups; a line and a band at the reference."""
     measure = result["measure"]
