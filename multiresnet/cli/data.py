@@ -1,4 +1,4 @@
-"""`multiresnet data generate|info`: make PDE data, or say what a file or folder holds."""
+"""`multiresnet data generate|info|spectrum`: make PDE data, or say what a file or folder holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ast
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 __all__ = ["run"]
 
@@ -15,17 +15,15 @@ __all__ = ["run"]
 def run(argv: Sequence[str]) -> None:
     """Parse the arguments and generate or describe."""
     options = vars(_parser().parse_args(argv))
-    if options.pop("what") == "info":
-        _describe(options["path"])
-    else:
-        _generate(**options)
+    commands: dict[str, Any] = {"generate": _generate, "info": _describe, "spectrum": _spectrum}
+    commands[options.pop("what")](**options)
 
 
 def _parser() -> argparse.ArgumentParser:
     from multiresnet.data.solvers.generators import GENERATORS
 
     parser = argparse.ArgumentParser(prog="multiresnet data", description="Make PDE data, or say what a file holds.")
-    commands = parser.add_subparsers(dest="what", required=True, metavar="generate|info")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="generate|info|spectrum")
     kinds = "\n".join(f"  {name:<24}{spec.help}" for name, spec in GENERATORS.items())
     generate = commands.add_parser(
         "generate",
@@ -48,6 +46,21 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--overwrite", action="store_true", help="replace a file of other options")
     info = commands.add_parser("info", description="Say what a file or folder of fields holds.")
     info.add_argument("path", type=Path)
+    spectrum = commands.add_parser(
+        "spectrum",
+        description="Say how the energy of images is spread over the levels of the Haar transform, and when the noise of a "
+        "diffusion process drowns each.",
+    )
+    spectrum.add_argument(
+        "source", metavar="SOURCE", help="folder of images, .npz file, or digits; training images are read"
+    )
+    spectrum.add_argument("--size", type=int, help="side of the images (default: that of the data)")
+    spectrum.add_argument("--levels", type=int, help="how often the sides are halved (default: down to 2 or 3 pixels)")
+    spectrum.add_argument(
+        "--schedule",
+        help="noise schedule: cosine (default, where diffusers is there), linear, scaled_linear or sigmoid",
+    )
+    spectrum.add_argument("--out", type=Path, metavar="FOLDER", help="write spectrum.json and spectrum.png there")
     return parser
 
 
@@ -87,7 +100,7 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _describe(path: Path) -> None:
+def _describe(*, path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -113,3 +126,34 @@ def _describe(path: Path) -> None:
     table.add_row("boundary", str(source.boundary or "not stated (replicate is taken)"))
     table.add_row("parameters", ", ".join(source.parameter_names) or "none")
     Console().print(table)
+
+
+def _spectrum(*, source: str, size: int | None, levels: int | None, schedule: str | None, out: Path | None) -> None:
+    from multiresnet.atomic import write_atomically
+    from multiresnet.callbacks.figures import save_figure
+    from multiresnet.data import ImageDataModule
+    from multiresnet.diffusion import Spectrum
+
+    scheduler = _scheduler(schedule)  # first: a wrong name should not cost a look at all images
+    images = ImageDataModule(source, size=size, labels=False, batch_size=256)
+    spectrum = Spectrum.of((batch["image"] for batch in images.train_dataloader()), levels=levels)
+    print(spectrum.table(scheduler))
+    if out is not None:
+        write_atomically(out / "spectrum.json", lambda file: file.write_text(spectrum.to_json()))
+        save_figure(spectrum.plot(scheduler), out / "spectrum.png")
+        print(f"spectrum.json and spectrum.png in {out}")
+
+
+def _scheduler(schedule: str | None) -> Any:
+    """Of diffusers; nothing where none was asked for and diffusers is missing."""
+    from multiresnet.checks import check_choice
+    from multiresnet.tasks.diffusion.noise import Schedule, beta_schedule, require_diffusers
+
+    check_choice("schedule", schedule or "cosine", get_args(Schedule))
+    try:
+        diffusers = require_diffusers()
+    except ImportError:
+        if schedule is None:
+            return None
+        raise
+    return diffusers.DDPMScheduler(beta_schedule=beta_schedule(schedule or "cosine"))

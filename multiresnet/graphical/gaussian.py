@@ -51,6 +51,18 @@ class GaussianField:
         spectrum = torch.where(squares > 0, squares.clamp(min=1e-9) ** (-exponent / 2), 0.0)
         return cls(spectrum / spectrum.mean())
 
+    def pooled(self) -> GaussianField:
+        """The field of averages over cells of two along each axis, normal and stationary too: frequencies fold onto each other."""
+        size = tuple(self.spectrum.shape)
+        if any(n % 2 for n in size):
+            raise ValueError(f"averages over cells of two need even sides, got {size}")
+        folded = self.spectrum
+        for axis, n in enumerate(size):
+            kept = torch.cos(math.pi * torch.fft.fftfreq(n, dtype=folded.dtype)).square()  # of an average over two
+            folded = folded * kept.view(-1, *[1] * (len(size) - 1 - axis))
+            folded = (folded.narrow(axis, 0, n // 2) + folded.narrow(axis, n // 2, n // 2)) / 2
+        return GaussianField(folded)
+
     def sample(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
         """(N, *size)."""
         check_positive(count=count)

@@ -48,6 +48,16 @@ def test_samples_of_the_field(field):
     assert covariance(field).diagonal().sub(1).abs().max() < 1e-12
 
 
+def test_averages_of_the_field(field):
+    """Against the dense covariance, pooled on both sides."""
+    pool = torch.nn.functional.avg_pool2d
+    once = pool(covariance(field).view(1, 24, 4, 6), 2).view(24, 2, 3)
+    wanted = pool(once.permute(1, 2, 0).reshape(1, 6, 4, 6), 2).view(6, 6)
+    pooled = field.pooled()
+    unit = torch.eye(6, dtype=F64).view(6, 2, 3)
+    assert (pooled._filter(unit, pooled.spectrum).view(6, 6) - wanted).abs().max() < 1e-12
+
+
 def test_grid():
     times = two_phase_grid(20)
     assert len(times) == 21 and times[0] == 0 and times[10] == 5.0 and times[-1] == pytest.approx(6 - 1e-3)
@@ -114,6 +124,7 @@ def test_schedulers_of_diffusers_run_on_exact_scores(field):
     [
         (lambda: two_phase_grid(1), "two phases need steps >= 2"),
         (lambda: two_phase_grid(10, horizon=0.5), "horizon > 1"),
+        (lambda: GaussianField.power_law((4, 6), exponent=1.0).pooled().pooled(), "even sides"),
         (lambda: GaussianField(torch.tensor([1.0, 2.0, 3.0])), "spectrum must be real, >= 0 and even"),
         (
             lambda: GaussianField.power_law((4, 4), exponent=1.0).denoise(torch.zeros(1, 4), noise=1.0),

@@ -81,14 +81,14 @@ def draw(
 
     Args:
         denoise: D(x, sigma), x (N, C, *spatial), sigma (N,) on the CPU, any sigma > 0.
-        scheduler: of diffusers, variance preserving (DDPM, DDIM, DPM-Solver, UniPC, ...), exploding (Euler, Heun, ...) or
-            EDM; its state is reset.
+        scheduler: of diffusers, variance preserving (DDPM, DDIM, DPM-Solver, UniPC, ...), exploding (Euler, Heun, ...), EDM
+            or flow matching; its state is reset.
         noise: (N, C, *spatial), standard normal.
         steps: number of steps of the scheduler.
         generator: of the noise that is added on the way, where there is any.
 
     Raises:
-        ValueError: a scheduler of another kind, such as flow matching.
+        ValueError: a scheduler of another kind, such as those of consistency models.
 
     Examples:
         >>> x = draw(lambda x, sigma: 0 * x + 0.5, make_scheduler("ddim"), torch.randn(2, 1, 4, 4), steps=3)
@@ -101,15 +101,21 @@ def draw(
         scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)  # found by the value of t, it may be off by one where two t are equal
-    preserving = float(scheduler.init_noise_sigma) == 1.0
+    flow = _flows(scheduler)
+    start = 1.0 if flow else float(scheduler.init_noise_sigma)
     options = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-    x = noise * float(scheduler.init_noise_sigma)
+    x = noise * start
     for i, t in enumerate(scheduler.timesteps):
-        scheduler.scale_model_input(x, t)  # not used, but some schedulers insist
+        if hasattr(scheduler, "scale_model_input"):
+            scheduler.scale_model_input(x, t)  # not used, but some schedulers insist
         sigma = _sigma(scheduler, i, t)
-        y = x * (1 + sigma**2).sqrt().to(x) if preserving else x
+        if flow:  # x = (1 - s) x0 + s eps, so sigma = s / (1 - s)
+            y = x * (1 + sigma).to(x)
+        else:
+            y = x * (1 + sigma**2).sqrt().to(x) if start == 1.0 else x
         x0 = denoise(y, sigma.expand(len(x)))
-        x = scheduler.step(_output(scheduler, x0, y, sigma.to(x)), t, x, **options).prev_sample
+        output = (x - x0) * (1 + 1 / sigma).to(x) if flow else _output(scheduler, x0, y, sigma.to(x))
+        x = scheduler.step(output, t, x, **options).prev_sample
     return x
 
 
@@ -137,6 +143,7 @@ def _sigma(scheduler: Any, i: int, t: Tensor) -> Tensor:
     """Noise over signal of the state before step i."""
     if hasattr(scheduler, "sigmas") and len(scheduler.sigmas) == len(scheduler.timesteps) + 1:
         sigma = torch.as_tensor(scheduler.sigmas[i]).cpu()
+        sigma = sigma / (1 - sigma) if _flows(scheduler) else sigma
     else:
         alphas = scheduler.alphas_cumprod[int(t)].double().cpu()
         sigma = ((1 - alphas) / alphas).sqrt()
@@ -152,11 +159,17 @@ def _output(scheduler: Any, x0: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
     return output_of(_ASKED[scheduler.config.prediction_type], x0, y, sigma)
 
 
+def _flows(scheduler: Any) -> bool:
+    """Whether it is one of flow matching: the state is (1 - s) x0 + s eps, and it asks for eps - x0."""
+    return type(scheduler).__name__.startswith("FlowMatch")
+
+
 def _check(scheduler: Any) -> None:
-    asked = getattr(scheduler, "config", {}).get("prediction_type")
-    diffusion = asked in _ASKED and not scheduler.config.get("use_flow_sigmas")
-    if not (diffusion and all(hasattr(scheduler, name) for name in ("set_timesteps", "step", "init_noise_sigma"))):
+    config = getattr(scheduler, "config", {})
+    diffusion = config.get("prediction_type") in _ASKED and not config.get("use_flow_sigmas")
+    parts = ("set_timesteps", "step", "sigmas") if _flows(scheduler) else ("set_timesteps", "step", "init_noise_sigma")
+    if not ((diffusion or _flows(scheduler)) and all(hasattr(scheduler, name) for name in parts)):
         raise ValueError(
             f"{type(scheduler).__name__} is not a scheduler of a diffusion process with a prediction_type among "
-            f"{', '.join(_ASKED)}; flow matching and consistency models are others"
+            f"{', '.join(_ASKED)}, nor one of flow matching (FlowMatch...); consistency models are others"
         )

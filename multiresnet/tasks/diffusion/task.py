@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -197,16 +197,23 @@ class DiffusionTask(Task):
     # ---- sampling --------------------------------------------------------------------------------------
 
     def denoise(
-        self, x: Tensor, sigma: float | Tensor, label: Tensor | None = None, *, guidance: float = 1.0
+        self,
+        x: Tensor,
+        sigma: float | Tensor,
+        label: Tensor | None = None,
+        *,
+        guidance: float = 1.0,
+        stage: int | None = None,
     ) -> Tensor:
         """The image in x = x0 + sigma eps, as the network estimates it.
 
         Args:
-            x: (B, C, *space).
+            x: (B, C, *space); on the grid of the stage, if there is one.
             sigma: > 0, one number or one for each image, (B,) or (B, 1). DDPM's step t has
                 sigma = sqrt((1 - alphas_cumprod[t]) / alphas_cumprod[t]), which is `task.levels.sigmas[t]`.
             label: (B,) int64; `num_classes`, or `None`, is no label.
             guidance: g of D(x) + g (D(x, label) - D(x)), classifier-free guidance (2207.12598); 1 is D(x, label).
+            stage: of the network, `model.stage(stage)`; `None` is that in training, or else the whole network.
         """
         if not self.built:
             raise RuntimeError("there is no network yet: fit the task, or load it by load_from_checkpoint")
@@ -214,8 +221,9 @@ class DiffusionTask(Task):
             self._condition()
         label = check_labels(label, len(x), self.num_classes, guidance=guidance, dropped=self.drop_label > 0)
         model, levels = self.model, as_levels(sigma, len(x))
-        if self.stage is not None:  # it averages the noise of so many samples
-            model = cast(UNet, self.model).stage(self.stage)
+        stage = self.stage if stage is None else stage
+        if stage is not None:  # it averages the noise of so many samples
+            model = cast(UNet, self.model).stage(stage)
             levels = levels * math.sqrt(self._cells(model))
         s, label = _like(levels, x), None if label is None else label.to(x.device)
         condition = self.levels.condition(levels).to(x.device)
@@ -242,6 +250,7 @@ class DiffusionTask(Task):
         seed: int | torch.Generator | None = None,
         clip: bool = True,
         batch_size: int = 256,
+        denoiser: Callable[..., Tensor] | None = None,
     ) -> Tensor:
         """Draw images.
 
@@ -256,6 +265,7 @@ class DiffusionTask(Task):
             seed: of a generator on the CPU: the same images on every device, to rounding.
             clip: keep the denoised images in [-1, 1] on the way; always right without guidance, as averages of images are.
             batch_size: images at a time.
+            denoiser: in place of `denoise`, and called like it: (x, sigma, label, guidance=...).
 
         Returns:
             (n, C, *space), in [-1, 1] if clipped. Under `StagedTraining`, images on the grid of the stage.
@@ -274,10 +284,10 @@ class DiffusionTask(Task):
         given = torch.as_tensor(label) if label is not None else None
         labels = check_labels(given, n, self.num_classes, guidance=guidance, dropped=self.drop_label > 0)
         generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
-        device = next(self.parameters(), torch.empty(0)).device
+        device, estimate = next(self.parameters(), torch.empty(0)).device, denoiser or self.denoise
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            x0 = self.denoise(x, sigma, part, guidance=guidance)
+            x0 = estimate(x, sigma, part, guidance=guidance)
             return x0.clamp(-1, 1) if clip else x0
 
         images = []

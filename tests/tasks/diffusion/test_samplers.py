@@ -182,6 +182,9 @@ def test_ddpm_is_ancestral_sampling():
         ("EDMEulerScheduler", {"prediction_type": "v_prediction"}),
         ("EDMDPMSolverMultistepScheduler", {"sigma_data": 1.0}),
         ("DDIMScheduler", {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "clip_sample": False}),
+        ("FlowMatchEulerDiscreteScheduler", {}),
+        ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+        ("FlowMatchHeunDiscreteScheduler", {}),
     ],
 )
 def test_schedulers_of_every_kind_can_be_given(name, options):
@@ -189,7 +192,7 @@ def test_schedulers_of_every_kind_can_be_given(name, options):
     assert float(x.mean()) == pytest.approx(MEAN, abs=0.015) and float(x.std()) == pytest.approx(STD, rel=0.06)
 
 
-@pytest.mark.parametrize("name", ["FlowMatchEulerDiscreteScheduler", "IPNDMScheduler", "ScoreSdeVeScheduler"])
+@pytest.mark.parametrize("name", ["CMStochasticIterativeScheduler", "IPNDMScheduler", "ScoreSdeVeScheduler"])
 def test_schedulers_of_other_processes_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} is not a scheduler of a diffusion process"):
         sampled(getattr(diffusers, name)(), 5, n=1)
