@@ -21,6 +21,7 @@ GROUPS = {
         "pde": "PDE surrogates: accuracy against training time, MACs and memory",
         "segmentation": "images and volumes: accuracy against training time, MACs and memory",
         "diffusion": "sample quality at equal training time",
+        "adaptive": "diffusion: coarse stages where noise drowns fine levels, stages trained first",
         "allocate": "where to spend the parameters that the encoder saved",
         "crf": "exact marginals of a quadtree behind a segmentation network",
         "bayes-gap": "excess risk over the optimum, on data of which it is known",

@@ -1,7 +1,7 @@
 """What noise does to each resolution of your data, schedules for it, and sampling that follows it (arXiv 2305.19638, section 4)."""
 
 from multiresnet.diffusion.adaptive import AdaptiveResolutionSampler, denoise_coarse
-from multiresnet.diffusion.gaussian import GaussianImages, GaussianPyramid
+from multiresnet.diffusion.gaussian import GaussianImages, GaussianPyramid, PrincipalAxes, Stationary
 from multiresnet.diffusion.schedules import (
     crossing_time_linear_vp,
     crossing_times,
@@ -17,7 +17,9 @@ __all__ = [
     "AdaptiveResolutionSampler",
     "GaussianImages",
     "GaussianPyramid",
+    "PrincipalAxes",
     "Spectrum",
+    "Stationary",
     "band_energy",
     "crossing_time_linear_vp",
     "crossing_times",

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from multiresnet.budget import count_macs
-from multiresnet.checks import check_scale
+from multiresnet.checks import check_positive, check_scale
 from multiresnet.diffusion.gaussian import GaussianPyramid
 from multiresnet.spaces.base import Space
 from multiresnet.tasks.diffusion.noise import as_levels
@@ -31,13 +31,14 @@ from multiresnet.unet import UNet
 __all__ = ["AdaptiveResolutionSampler", "denoise_coarse"]
 
 Coarse = Callable[[Tensor, Tensor], Tensor]  # (averages, their noise level) -> the denoised averages
+Normal = Callable[[int, Tensor, Tensor], Tensor]
 
 
 class AdaptiveResolutionSampler:
     """Draws images of a `DiffusionTask` with less work: while noise drowns the finest levels, only a coarse stage runs.
 
-    It stands in for the task's denoiser, so every sampler and scheduler of `DiffusionTask.sample` works, guidance too. The stages of
-    the network have to be trained: by `DiffusionTask(deep_supervision=True)`, or by `StagedTraining`.
+    It stands in for the task's denoiser, so every sampler and scheduler of `DiffusionTask.sample` works, guidance too. The
+    stages of the network have to be trained: by `DiffusionTask(deep_supervision=True)`, or by `StagedTraining`.
 
     Args:
         task: trained, with a network of this package.
@@ -58,7 +59,7 @@ class AdaptiveResolutionSampler:
         [0, 1]
     """
 
-    def __init__(self, task: DiffusionTask, pyramid: GaussianPyramid, *, snr: float = 0.25) -> None:
+    def __init__(self, task: DiffusionTask, pyramid: GaussianPyramid, *, snr: float = 0.05) -> None:
         model = getattr(task, "model", None)
         if not isinstance(model, UNet) or model.num_levels < 2 or len(model.heads) == 1:
             raise ValueError(
@@ -95,7 +96,10 @@ class AdaptiveResolutionSampler:
         def coarse(x: Tensor, sigma: Tensor) -> Tensor:
             return self.task.denoise(x, sigma, label, guidance=guidance, stage=stage)
 
-        return denoise_coarse(coarse, x, levels, space=self.model.space, pyramid=self.pyramid, halvings=halvings)
+        def normal(k: int, x: Tensor, sigma: Tensor) -> Tensor:
+            return self.pyramid.images[k].denoise(x, sigma, label, guidance=guidance)
+
+        return denoise_coarse(coarse, normal, x, levels, space=self.model.space, halvings=halvings)
 
     def sample(
         self,
@@ -138,28 +142,27 @@ class AdaptiveResolutionSampler:
         return sum(macs[self.halvings(float(sigma))] for sigma in sigmas) / (len(sigmas) * macs[0])
 
 
-def denoise_coarse(
-    coarse: Coarse, x: Tensor, sigma: Tensor, *, space: Space, pyramid: GaussianPyramid, halvings: int
-) -> Tensor:
+def denoise_coarse(coarse: Coarse, normal: Normal, x: Tensor, sigma: Tensor, *, space: Space, halvings: int) -> Tensor:
     """The image in x = x0 + sigma eps from a denoiser of its averages, see the head of this file.
 
     Args:
         coarse: D_k, called with averages and their noise level (N,).
+        normal: W, called with a number of halvings, 0 or k, averages after so many, and their noise level (N,).
         x: (N, C, *spatial).
         sigma: (N,).
         space: whose averages they are.
-        pyramid: normal images of all resolutions.
         halvings: k, at least 1.
 
     Returns:
         (N, C, *spatial).
     """
+    check_positive(halvings=halvings)
     averages, sizes = x, list[Sequence[int]]()
     for level in range(halvings):
         sizes.append(averages.shape[2:])
         averages = space.project(averages, level)
     noise = sigma / math.sqrt(math.prod(space.reduction(halvings)))
-    known_better = coarse(averages, noise) - pyramid.images[halvings].denoise(averages, noise)
+    known_better = coarse(averages, noise) - normal(halvings, averages, noise)
     for level in reversed(range(halvings)):
         known_better = space.embed(known_better, sizes[level], level)
-    return pyramid.images[0].denoise(x, sigma) + known_better
+    return normal(0, x, sigma) + known_better

@@ -24,12 +24,16 @@ def field():
     for _ in range(3):
         fields.append(fields[-1].pooled())
     x = 0.5 * fields[0].sample(3000, generator=torch.Generator().manual_seed(0))[:, None]
-    return fields, GaussianPyramid.of(x, halvings=3, space=PERIODIC)
+    return fields, GaussianPyramid.of(x, halvings=3, space=PERIODIC, stationary=True)
 
 
 def best(fields, k):
     """The denoiser of the field after k halvings, in closed form."""
     return lambda x, sigma: 0.5 * fields[k].denoise(x[:, 0], noise=float(sigma[0]), scale=0.5)[:, None]
+
+
+def normal_of(pyramid):
+    return lambda k, x, sigma: pyramid.images[k].denoise(x, sigma)
 
 
 def shrunk(coarse, x, sigma, energy):
@@ -56,7 +60,7 @@ def drawn(fields, pyramid, snr, *, naive=False, steps=30):
             return best(fields, 0)(x, sigma)
         if naive:
             return shrunk(best(fields, k), x, sigma, pyramid.energy[:k])
-        return denoise_coarse(best(fields, k), x, sigma, space=PERIODIC, pyramid=pyramid, halvings=k)
+        return denoise_coarse(best(fields, k), normal_of(pyramid), x, sigma, space=PERIODIC, halvings=k)
 
     scheduler = make_scheduler("dpm-solver++", schedule="cosine", limits=(0.01, 80.0))
     noise = torch.randn(500, 1, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -81,7 +85,7 @@ def test_exact_where_the_coarse_stage_knows_nothing_better(field):
     _, pyramid = field
     x, sigma = torch.randn(3, 1, 32, 32), torch.full((3,), 2.0)
     for k in (1, 2, 3):
-        found = denoise_coarse(pyramid.images[k].denoise, x, sigma, space=PERIODIC, pyramid=pyramid, halvings=k)
+        found = denoise_coarse(pyramid.images[k].denoise, normal_of(pyramid), x, sigma, space=PERIODIC, halvings=k)
         assert torch.allclose(found, pyramid.images[0].denoise(x, sigma), atol=1e-6)
 
 
@@ -90,7 +94,7 @@ def test_averages_are_those_of_the_coarse_stage():
     pyramid = GaussianPyramid.of(torch.randn(64, 1, 7, 9).cumsum(-1), halvings=2)
     space, x, sigma = Haar(2), torch.randn(2, 1, 7, 9), torch.full((2,), 1.5)
     said = torch.randn(2, 1, 2, 3)
-    found = denoise_coarse(lambda *_: said, x, sigma, space=space, pyramid=pyramid, halvings=2)
+    found = denoise_coarse(lambda *_: said, normal_of(pyramid), x, sigma, space=space, halvings=2)
     pooled = space.project(space.project(x), 1)
     wanted = said - pyramid.images[2].denoise(pooled, sigma / 4)
     difference = space.project(space.project(found - pyramid.images[0].denoise(x, sigma)), 1)
@@ -107,7 +111,9 @@ def task():
 @pytest.fixture
 def pyramid():
     x = torch.randn(64, 1, 16, 16, generator=torch.Generator().manual_seed(0)).cumsum(-1).cumsum(-2)
-    return GaussianPyramid.of(x / x.std() / 2, halvings=2)
+    label = torch.arange(64) % 3
+    x = x / x.std() / 2 + label.view(-1, 1, 1, 1) / 4
+    return GaussianPyramid.of([{"image": x, "label": label}], halvings=2)
 
 
 def test_without_a_threshold_it_is_the_whole_network(task, pyramid):
