@@ -7,7 +7,7 @@ from multiresnet.diffusion.schedules import (
     crossing_times,
     noise_levels,
     pooled,
-    resolution_weights,
+    eps_loss_weights,
     shifted,
     shifted_scheduler,
 )
@@ -26,7 +26,7 @@ __all__ = [
     "denoise_coarse",
     "noise_levels",
     "pooled",
-    "resolution_weights",
+    "eps_loss_weights",
     "shifted",
     "shifted_scheduler",
 ]

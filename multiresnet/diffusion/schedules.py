@@ -23,7 +23,7 @@ __all__ = [
     "crossing_times",
     "noise_levels",
     "pooled",
-    "resolution_weights",
+    "eps_loss_weights",
     "shifted",
     "shifted_scheduler",
 ]
@@ -229,7 +229,7 @@ def shifted_scheduler(scheduler: Any, *, halvings: int, spatial_dims: int) -> An
     return made
 
 
-def resolution_weights(outputs: int, *, spatial_dims: int) -> Tensor:
+def eps_loss_weights(outputs: int, *, spatial_dims: int) -> Tensor:
     """Weights of the losses of an eps prediction at several resolutions, each half the next one, for which all count alike.
 
     Averaged over the cells of k halvings the noise has variance 2^(-d k); so has an error of it, and unweighted the coarse losses
@@ -247,7 +247,7 @@ def resolution_weights(outputs: int, *, spatial_dims: int) -> Tensor:
         ValueError: numbers out of range.
 
     Examples:
-        >>> resolution_weights(3, spatial_dims=2)
+        >>> eps_loss_weights(3, spatial_dims=2)
         tensor([16.,  4.,  1.])
     """
     check_positive(outputs=outputs)

@@ -13,7 +13,7 @@ from multiresnet.diffusion import (
     crossing_times,
     noise_levels,
     pooled,
-    resolution_weights,
+    eps_loss_weights,
     shifted,
     shifted_scheduler,
 )
@@ -276,7 +276,7 @@ def test_shifts_that_cannot_be():
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_weights_make_the_losses_equal_and_are_those_of_the_task(dims):
-    weights = resolution_weights(3, spatial_dims=dims)
+    weights = eps_loss_weights(3, spatial_dims=dims)
     eps = torch.randn(1, 1, *[{1: 2**18, 2: 512, 3: 64}[dims]] * dims)
     losses = [POOL[dims](eps, 2**k).square().mean() if k else eps.square().mean() for k in (2, 1, 0)]  # of predicting 0
     assert (weights * torch.stack(losses)).tolist() == pytest.approx([1.0, 1.0, 1.0], rel=0.1)
@@ -284,4 +284,4 @@ def test_weights_make_the_losses_equal_and_are_those_of_the_task(dims):
         divisors = [shrinkage("eps", torch.tensor(sigma), 2 ** (dims * k)) for k in (2, 1, 0)]
         torch.testing.assert_close(weights, 1 / torch.stack(divisors))
     with pytest.raises(ValueError, match="outputs must be"):
-        resolution_weights(0, spatial_dims=dims)
+        eps_loss_weights(0, spatial_dims=dims)
