@@ -5,9 +5,9 @@ from multiresnet.diffusion.gaussian import GaussianImages, GaussianPyramid, Prin
 from multiresnet.diffusion.schedules import (
     crossing_time_linear_vp,
     crossing_times,
+    eps_loss_weights,
     noise_levels,
     pooled,
-    eps_loss_weights,
     shifted,
     shifted_scheduler,
 )

@@ -11,9 +11,9 @@ from multiresnet.diffusion import (
     Spectrum,
     crossing_time_linear_vp,
     crossing_times,
+    eps_loss_weights,
     noise_levels,
     pooled,
-    eps_loss_weights,
     shifted,
     shifted_scheduler,
 )
