@@ -15,8 +15,11 @@ def test_images(tmp_path):
     trainings = list(dict.fromkeys(row["model"] for row in rows))
     assert trainings == ["all resolutions", "staged, 0.7 of the time"]
     for training in trainings:
-        costs = [row["cost"] for row in rows if row["model"] == training]
-        assert costs[0] == 1.0 and costs == sorted(costs, reverse=True) and costs[-1] < 0.9
+        costs = {row["sampling"]: row["cost"] for row in rows if row["model"] == training}
+        assert costs["whole network, 20 steps"] == 1.0 and costs["whole network, 10 steps"] == 0.5
+        adaptive = [costs[f"adaptive, SNR {snr}, 20 steps"] for snr in ("0.02", "0.05", "0.25")]
+        assert adaptive == sorted(adaptive, reverse=True) and adaptive[-1] < 0.9
+        assert costs["adaptive, SNR 0.05, 10 steps"] < 0.5
     assert rows[-1]["train_steps"] == 7
     assert "staged" in (tmp_path / "adaptive.svg").read_text()
 
