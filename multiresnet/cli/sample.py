@@ -15,7 +15,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=Path, help="run folder, or a checkpoint")
     parser.add_argument("-n", "--n", type=int, default=64, help="how many (default 64)")
-    parser.add_argument("--sampler", default="dpm-solver++", help="ddpm, ddim, dpm-solver++, edm-euler, edm-heun")
+    parser.add_argument(
+        "--sampler", default="dpm-solver++", help="ddpm, ddim, dpm-solver++, sde-dpm-solver++, edm-euler, edm-heun"
+    )
     parser.add_argument("--steps", type=int, help="default: 1000 for ddpm, 18 edm-heun, 40 edm-euler, 20 the others")
     parser.add_argument(
         "--label", type=int, help="class of all of them (default: every class in turn, if there are classes)"

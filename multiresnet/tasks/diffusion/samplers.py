@@ -23,10 +23,10 @@ from .parametrisation import SIGMA_DATA, Prediction, output_of
 
 __all__ = ["DEFAULT_STEPS", "Sampler", "draw", "evaluating", "make_scheduler"]
 
-Sampler = Literal["ddpm", "ddim", "dpm-solver++", "edm-euler", "edm-heun"]
+Sampler = Literal["ddpm", "ddim", "dpm-solver++", "sde-dpm-solver++", "edm-euler", "edm-heun"]
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
-DEFAULT_STEPS = {"ddpm": 1000, "ddim": 20, "dpm-solver++": 20, "edm-euler": 40, "edm-heun": 18}
+DEFAULT_STEPS = {"ddpm": 1000, "ddim": 20, "dpm-solver++": 20, "sde-dpm-solver++": 20, "edm-euler": 40, "edm-heun": 18}
 """Steps of the samplers unless others are asked for."""
 
 _ASKED: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -37,8 +37,9 @@ def make_scheduler(name: Sampler, *, schedule: Schedule = "linear", limits: tupl
 
     Args:
         name: `"ddpm"`, ancestral sampling (2006.11239); `"ddim"`, deterministic (2010.02502); `"dpm-solver++"`, second order
-            multistep, evenly in log sigma (2211.01095); `"edm-euler"`, `"edm-heun"`, first and second order at the noise
-            levels of Karras et al. (2206.00364), each step of Heun's method but the last taking two evaluations.
+            multistep, evenly in log sigma (2211.01095); `"sde-dpm-solver++"`, the same with fresh noise in every step;
+            `"edm-euler"`, `"edm-heun"`, first and second order at the noise levels of Karras et al. (2206.00364), each step of
+            Heun's method but the last taking two evaluations.
         schedule: the noise schedule of the first two.
         limits: smallest and largest sigma of the others.
 
@@ -62,7 +63,11 @@ def make_scheduler(name: Sampler, *, schedule: Schedule = "linear", limits: tupl
             scheduler = diffusers.HeunDiscreteScheduler(use_karras_sigmas=True, prediction_type="epsilon")
     else:
         scheduler = diffusers.DPMSolverMultistepScheduler(
-            trained_betas=betas, prediction_type="sample", use_exponential_sigmas=True, final_sigmas_type="zero"
+            trained_betas=betas,
+            prediction_type="sample",
+            use_exponential_sigmas=True,
+            final_sigmas_type="zero",
+            algorithm_type="sde-dpmsolver++" if name.startswith("sde") else "dpmsolver++",
         )
     scheduler.register_to_config(sigma_min=limits[0], sigma_max=limits[1])  # else the ends of the beta schedule
     return scheduler

@@ -127,7 +127,14 @@ def sampled(scheduler, steps, *, n=2000, denoise=None):
 
 @pytest.mark.parametrize(
     "name, steps, off",  # the largest relative error of the standard deviation, by discretisation
-    [("ddpm", 1000, 0.03), ("ddim", 20, 0.15), ("ddim", 200, 0.02), ("dpm-solver++", 20, 0.04), ("edm-heun", 18, 0.08)]
+    [
+        ("ddpm", 1000, 0.03),
+        ("ddim", 20, 0.15),
+        ("ddim", 200, 0.02),
+        ("dpm-solver++", 20, 0.04),
+        ("sde-dpm-solver++", 40, 0.06),
+        ("edm-heun", 18, 0.08),
+    ]
     + [("edm-heun", 60, 0.01), ("edm-euler", 200, 0.02)],
 )
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -201,4 +208,4 @@ def test_schedulers_of_other_processes_are_refused(name):
 def test_unknown_samplers_are_explained():
     with pytest.raises(ValueError, match="did you mean 'edm-heun'"):
         make_scheduler("heun")
-    assert set(DEFAULT_STEPS) == {"ddpm", "ddim", "dpm-solver++", "edm-euler", "edm-heun"}
+    assert set(DEFAULT_STEPS) == {"ddpm", "ddim", "dpm-solver++", "sde-dpm-solver++", "edm-euler", "edm-heun"}
