@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+import multiresnet as mrn
 from multiresnet.graphical import BeliefPropagationUNet, GenerativeHierarchicalModel
 from multiresnet.graphical.messages import log_matmul
 from multiresnet.graphical.tree_order import from_tree, to_tree
@@ -161,6 +162,28 @@ def test_images_in_the_order_of_a_quadtree():
     leaves = to_tree(z.unsqueeze(-1), tree.factors)[..., 0]
     wanted = flat.denoise(leaves, noise=0.5)
     assert torch.equal(to_tree(tree.denoise(z, noise=0.5).unsqueeze(-1), tree.factors)[..., 0], wanted)
+
+
+def test_memory_is_linear_in_the_leaves():
+    """What autograd keeps of both passes: four times as much for four times as many."""
+    saved = []
+    for depth in (5, 6, 7):
+        net = BeliefPropagationUNet(GenerativeHierarchicalModel.random(depth, states=4), noise=0.5)
+        saved.append(mrn.count_saved_bytes(net, torch.randn(1, 1, 2**depth, 2**depth)))
+    assert all(4 * a * 0.97 < b < 4 * a * 1.03 for a, b in itertools.pairwise(saved))
+
+
+@torch.no_grad()
+def test_a_million_leaves():
+    """Nothing underflows, and the average of many pixels is as sure as it should be: noise that the model expects."""
+    tree = GenerativeHierarchicalModel.random(10, states=4)
+    _, states = tree.sample(1, generator=torch.Generator().manual_seed(0))
+    clean = tree.values[states]
+    z = clean + 0.5 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    leaves = tree.posterior(tree.seen_noisy(z, noise=0.5)).leaves.exp()
+    mean, second = leaves @ tree.values, leaves @ tree.values.square()
+    assert clean.shape == (1, 1024, 1024)
+    assert float((mean - clean).square().mean()) == pytest.approx(float((second - mean.square()).mean()), rel=0.01)
 
 
 def test_belief_propagation_learns():
