@@ -3,7 +3,8 @@
 Images of 32 x 32 pixels are the leaves of a tree with four children a node and eight states (arXiv 2404.18444). Belief propagation
 gives the best denoiser and the best classifier exactly, so the excess risk is measured without the noise of the risk itself:
 the mean square distance to the exact posterior mean, or the divergence of the predicted from the exact probabilities of the
-label. Every network is trained on the same samples, of several numbers, and reported on others.
+label. Every network is trained on the same samples, of several numbers, and reported on others. Labels are learned on a tree of
+transition probabilities, where they are equally likely and images tell them apart.
 
 `belief-propagation` is the same passes with random potentials to begin with, trained like the others. With `--over depth` the
 networks are of several depths, on the largest number of samples.
@@ -137,7 +138,9 @@ class Samples(lightning.LightningDataModule):
     def __init__(self, what: str, count: int) -> None:
         super().__init__()
         self.what, self.count, self.seed = what, count, 0
-        self.tree = GenerativeHierarchicalModel.random(LEVELS, states=STATES, strength=STRENGTH)
+        self.tree = GenerativeHierarchicalModel.random(
+            LEVELS, states=STATES, strength=STRENGTH, transitions=what == "classify"
+        )
 
     @functools.cached_property
     def train(self) -> dict[str, Tensor]:

@@ -97,15 +97,24 @@ class GenerativeHierarchicalModel(nn.Module):
 
     @classmethod
     def random(
-        cls, depth: int, *, branching: tuple[int, ...] = (2, 2), states: int = 8, strength: float = 1.5, seed: int = 0
+        cls,
+        depth: int,
+        *,
+        branching: tuple[int, ...] = (2, 2),
+        states: int = 8,
+        strength: float = 1.5,
+        transitions: bool = False,
+        seed: int = 0,
     ) -> GenerativeHierarchicalModel:
-        """Normal potentials with standard deviation `strength`, values evenly from -1 to 1, a uniform prior.
+        """Normal log-potentials with standard deviation `strength`, values evenly from -1 to 1, p0 = 1.
 
         Args:
             depth: levels below the root; the image has `branching**depth` pixels.
             branching: children of a node per axis.
             states: of every node.
             strength: the larger it is, the more a parent decides.
+            transitions: normalise them over the child. Labels are then equally likely, and images tell them apart; else a few
+                states, those that most of what is below agrees with, outweigh the others.
             seed: of the potentials.
         """
         check_positive(depth=depth, states=states)
@@ -113,6 +122,8 @@ class GenerativeHierarchicalModel(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         shape = (math.prod(branching), states, states)
         potentials = [strength * torch.randn(shape, generator=generator) for _ in range(depth)]
+        if transitions:
+            potentials = [potential.log_softmax(-1) for potential in potentials]
         return cls(torch.zeros(states), potentials, torch.linspace(-1, 1, states), branching=(branching,) * depth)
 
     def directed(self) -> tuple[Tensor, list[Tensor], Tensor]:

@@ -75,3 +75,10 @@ def test_the_optimum_has_no_excess_and_others_have_what_they_lack(what):
         )
     excess = float(risk) - bayes_gap.least_risk(part, what)
     assert other.excess(part) == pytest.approx(excess, rel=0.1) and excess > 0
+
+
+def test_labels_are_worth_learning():
+    part = bayes_gap.Samples("classify", 1).test
+    best = part["best"].exp()
+    ignorant = float((best * (part["best"] + torch.tensor(8.0).log())).sum(1).mean())
+    assert ignorant > 3 * bayes_gap.least_risk(part, "classify")

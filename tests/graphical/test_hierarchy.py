@@ -229,3 +229,12 @@ def test_belief_propagation_learns():
 def test_bad_input(tree, call, message):
     with pytest.raises(ValueError, match=message):
         call(tree)
+
+
+def test_random_transitions_keep_labels_equally_likely():
+    tree = GenerativeHierarchicalModel.random(3, states=4, transitions=True)
+    root, transitions, partition = tree.directed()
+    torch.testing.assert_close(root.exp(), torch.full((4,), 0.25))
+    assert abs(float(partition) - math.log(4)) < 1e-5
+    for one, other in zip(transitions, tree.log_potentials):
+        torch.testing.assert_close(one, other.data)
