@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from multiresnet import pretrained
 from multiresnet.unet import UNet
 
 from .finite import first_non_finite
-from .network import KINDS, Network, NetworkSize
+from .network import KINDS, Description
 from .resolutions import coarsen
 
 __all__ = ["Task"]
@@ -38,7 +39,7 @@ class Task(LightningModule):
     that is resumed goes on as if it had never stopped.
 
     Args:
-        model: the network, or a `Network` to be built for the data.
+        model: the network, or its description (`Network`), to be built for the data.
         lr: highest learning rate.
         weight_decay: of AdamW.
         warmup: part of the training over which the learning rate rises from (almost) 0.
@@ -46,18 +47,21 @@ class Task(LightningModule):
 
     model: nn.Module
     monitor: tuple[str, str] = ("val/loss", "min")  # what says which checkpoint is best
+    kinds: ClassVar[Mapping[str, type[nn.Module]]] = KINDS  # networks that checkpoints hold whole
 
-    def __init__(self, model: nn.Module | Network, *, lr: float, weight_decay: float, warmup: float) -> None:
+    def __init__(self, model: nn.Module | Description, *, lr: float, weight_decay: float, warmup: float) -> None:
         super().__init__()
         if not (lr > 0 and 0 <= warmup < 1 and weight_decay >= 0):
             raise ValueError(
                 f"need lr > 0, weight_decay >= 0 and 0 <= warmup < 1, got lr={lr}, weight_decay={weight_decay}, "
                 f"warmup={warmup}"
             )
-        self.network = model if isinstance(model, Network) else None
+        self.network: Description | None = None
         if isinstance(model, nn.Module):
             self.model = model
-        elif self.network is None:
+        elif isinstance(model, Description):
+            self.network = model
+        else:
             raise TypeError(f"model must be a torch.nn.Module or a Network, got {type(model).__name__}")
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.facts: dict[str, Any] = {}
@@ -75,8 +79,8 @@ class Task(LightningModule):
         """Take over facts, from the data or from a checkpoint. Extend it to set buffers."""
         self.facts = dict(facts)
 
-    def network_size(self) -> NetworkSize:
-        """Size of the network for `facts`; only asked for where the task was given a `Network`."""
+    def network_size(self) -> Any:
+        """What `network.build` is given, from `facts`; only asked for where the task was given a description."""
         raise NotImplementedError
 
     def configure_model(self) -> None:
@@ -105,8 +109,8 @@ class Task(LightningModule):
 
     def _layout(self) -> dict[str, Any] | None:
         """What rebuilds the network, as plain values."""
-        network = getattr(self.model, "_orig_mod", self.model)  # what torch.compile(model) has wrapped
-        if isinstance(network, UNet) and network.config:
+        network: Any = getattr(self.model, "_orig_mod", self.model)  # what torch.compile(model) has wrapped
+        if isinstance(network, tuple(self.kinds.values())) and network.config:
             return {key: pretrained.to_json(value) for key, value in network.config.items()}
         return None
 
@@ -125,7 +129,7 @@ class Task(LightningModule):
                     f"give it, {type(self).__name__}.load_from_checkpoint(path, model=...)"
                 )
             arguments = checkpoint["network"]
-            self.model = pretrained.build(KINDS[arguments["build"].partition(".")[0]], arguments)
+            self.model = pretrained.build(self.kinds[arguments["build"].partition(".")[0]], arguments)
         if not hasattr(self.model, "_orig_mod"):  # saved with torch.compile(model), loaded without
             for key in {"state_dict", "current_model_state"} & checkpoint.keys():
                 checkpoint[key] = {name.replace("_orig_mod.", ""): value for name, value in checkpoint[key].items()}
@@ -160,8 +164,9 @@ class Task(LightningModule):
         return min(max((done - start) / (end - start), 0.0), 1.0)
 
     def learning_rate_factor(self, progress: float) -> float:
-        """Linear warm-up, then cosine to 0."""
-        warmup = self.warmup
+        """Linear warm-up, as long for a stage as for the whole training (half of the stage at most), then cosine to 0."""
+        start, end = self.span
+        warmup = min(self.warmup / (end - start), max(self.warmup, 0.5))
         if progress < warmup:
             return max(progress / warmup, 0.01)
         return (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+from torch import nn
 
 from multiresnet.checks import check_choice
 from multiresnet.models import PRESETS, MultiResNet, ResidualUNet
@@ -12,9 +14,17 @@ from multiresnet.spaces import Haar
 from multiresnet.spaces.boundary import Boundary
 from multiresnet.unet import UNet
 
-__all__ = ["KINDS", "Network", "NetworkSize"]
+__all__ = ["KINDS", "Description", "Network", "NetworkSize"]
 
 KINDS: dict[str, type[MultiResNet] | type[ResidualUNet]] = {"MultiResNet": MultiResNet, "ResidualUNet": ResidualUNet}
+
+
+@runtime_checkable
+class Description(Protocol):
+    """What builds a network once the data are known."""
+
+    def build(self, size: Any, /) -> nn.Module:
+        """The network for these data; `size` is the `network_size` of the task."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Network:
         if self.preset is not None:
             check_choice("preset", self.preset, PRESETS)
 
-    def build(self, size: NetworkSize) -> UNet:
+    def build(self, size: NetworkSize, /) -> UNet:
         """The network for these data."""
         boundary = self.boundary if self.boundary is not None else size.boundary
         options = {key: _tuples(value) for key, value in self.options.items()}

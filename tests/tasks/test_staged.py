@@ -200,3 +200,12 @@ def test_a_resumed_run_is_in_the_right_stage(tmp_path):
     again.fit(second, loader(), ckpt_path=tmp_path / "a.ckpt")
     assert [stage for stage, *_ in second.seen] == [1, 1] + [2] * 10
     assert trainer.global_step == again.global_step == 20
+
+
+def test_warm_up_is_as_long_for_a_stage_as_for_the_whole_training():
+    """Adam begins anew: a warm-up of a tenth of a short stage is a few steps, and can kill the network."""
+    task = Regression(net(), warmup=0.05)
+    fit(task, StagedTraining(fractions=(0.1, 0.9)), max_steps=200)
+    rates = [rate for _, _, rate in task.seen]
+    assert max(range(20), key=rates.__getitem__) == 10
+    assert 20 + max(range(180), key=rates[20:].__getitem__) == 30

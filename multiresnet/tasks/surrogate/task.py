@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -160,7 +160,8 @@ class SurrogateTask(Task):
         self._scale(facts)
         if self.network is not None:  # where it cannot (it adds as many frames as it predicts), the task does
             own = self.target == "delta" and self.output_steps == 1 and not self.steady
-            self.network = replace(self.network, options={**self.network.options, "delta": own})
+            network = cast(Network, self.network)
+            self.network = replace(network, options={**network.options, "delta": own})
 
     def _scale(self, facts: Mapping[str, Any]) -> None:
         model = getattr(self, "model", None)  # not there yet where the task builds it, on boxes
