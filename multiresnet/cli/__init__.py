@@ -17,7 +17,7 @@ _COMMANDS = {  # name: (module with a function `run(argv)`, what it does)
     "validate": ("training", "measure a run on its validation data"),
     "test": ("training", "measure a run on its test data"),
     "predict": ("training", "write masks, fields or images for new inputs"),
-    "sample": ("sample", "draw images from a trained diffusion model"),
+    "sample": ("sample", "draw images from a trained diffusion model or hierarchical VAE"),
     "data": ("data", "generate PDE data, describe a data file, or the spectrum of images"),
     "demo": ("demo", "train a Multi-ResNet and a residual U-Net for equal time and compare them"),
 }

@@ -10,7 +10,7 @@ import torch
 from multiresnet.tasks.base import Task
 from multiresnet.tasks.checkpointing import newest_whole_checkpoint
 
-__all__ = ["CHECKPOINTS", "checkpoint_to_use", "differences", "load_task"]
+__all__ = ["CHECKPOINTS", "checkpoint_to_use", "differences", "load_task", "task_name"]
 
 CHECKPOINTS = "checkpoints"
 # Beginnings of settings that may change between a run and its continuation.
@@ -66,6 +66,12 @@ def load_task(kind: type[T], place: Path) -> T:
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise ValueError(f"{str(path)!r} holds no {kind.__name__} ({error})") from error
     return task.eval()
+
+
+def task_name(place: Path) -> str:
+    """Class of the task of a run, e.g. `"DiffusionTask"`."""
+    checkpoint = torch.load(checkpoint_to_use(place), map_location="cpu", mmap=True, weights_only=True)
+    return str(checkpoint.get("task", "DiffusionTask"))
 
 
 def differences(there: Any, here: Any) -> list[str]:

@@ -26,6 +26,7 @@ from multiresnet.callbacks import ContactSheet, LearningCurves, PredictionWriter
 from multiresnet.tasks.base import Task
 from multiresnet.tasks.checkpointing import AtomicCheckpointIO, checkpoints, newest_whole_checkpoint
 from multiresnet.tasks.compute import default_precision
+from multiresnet.tasks.hvae.network import HVAENetwork
 from multiresnet.tasks.network import Network
 
 from .configs import CONFIG, expand
@@ -47,7 +48,9 @@ class TrainingCLI(LightningCLI):
     """Lightning's command line for `multiresnet.tasks`; a run has a folder, `--out`, and is resumed from it."""
 
     def __init__(self, argv: Sequence[str]) -> None:
-        set_parsing_settings(subclasses_enabled=[Network])  # else the class_path of another network is lost
+        set_parsing_settings(
+            subclasses_enabled=[Network, HVAENetwork]
+        )  # else the class_path of another network is lost
         super().__init__(
             Task,
             LightningDataModule,

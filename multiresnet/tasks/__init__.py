@@ -15,6 +15,9 @@ from .diffusion.quality import quality as quality
 from .diffusion.quality import train_classifier as train_classifier
 from .diffusion.sample_pictures import SamplePictures as SamplePictures
 from .diffusion.task import DiffusionTask as DiffusionTask
+from .hvae.network import HVAENetwork as HVAENetwork
+from .hvae.pictures import HVAEPictures as HVAEPictures
+from .hvae.task import HVAETask as HVAETask
 from .network import Network as Network
 from .segmentation.metrics import OverlapMetrics as OverlapMetrics
 from .segmentation.task import SegmentationTask as SegmentationTask
@@ -34,6 +37,9 @@ __all__ = [
     "Compute",
     "DiffusionTask",
     "FeatureClassifier",
+    "HVAENetwork",
+    "HVAEPictures",
+    "HVAETask",
     "MovingAverage",
     "Network",
     "OverlapMetrics",

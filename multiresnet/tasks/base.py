@@ -103,16 +103,15 @@ class Task(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the facts, and what rebuilds the network if it is one of ours."""
-        checkpoint["facts"] = self.facts
+        checkpoint["task"], checkpoint["facts"] = type(self).__name__, self.facts
         if (layout := self._layout()) is not None:
             checkpoint["network"] = layout
 
     def _layout(self) -> dict[str, Any] | None:
         """What rebuilds the network, as plain values."""
         network: Any = getattr(self.model, "_orig_mod", self.model)  # what torch.compile(model) has wrapped
-        if isinstance(network, tuple(self.kinds.values())) and network.config:
-            return {key: pretrained.to_json(value) for key, value in network.config.items()}
-        return None
+        config = cast(Any, network).config if isinstance(network, tuple(self.kinds.values())) else {}
+        return {key: pretrained.to_json(value) for key, value in config.items()} or None
 
     def _runs(self, command: str) -> bool:
         """Whether the trainer is at `fit`, `validate`, `test` or `predict`."""

@@ -23,8 +23,9 @@ class StagedTraining(Callback):
     """Train coarse to fine: stage i trains the sub-network `model.stage(i)` on projected inputs and targets.
 
     A step of a stage costs about 2**(-spatial_dims) of one of the next finer stage. Every stage begins with a new warm-up,
-    as long as that of the whole training, and new moments of Adam, and its learning rate falls to 0 at its end. The stage follows from the training progress, so
-    a run that is resumed is in the right one. Validation always measures the whole network.
+    as long as that of the whole training, and new moments of Adam, and its learning rate falls to 0 at its end. The stage
+    follows from the training progress, so a run that is resumed is in the right one. Validation always measures the whole
+    network.
 
     Args:
         fractions: part of the training for each stage, coarsest first; they sum to 1. n of them train the n finest stages,

@@ -81,7 +81,8 @@ def test_data_of_another_kind_than_those_of_the_run(fit, capsys):
 def test_run_folders(trained, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = Path(shutil.copytree(trained, "run"))
-    assert "holds no DiffusionTask" in error_of(["sample", "run"], capsys)
+    error = error_of(["sample", "run"], capsys)
+    assert "'run' holds a SegmentationTask; images are drawn from a DiffusionTask or an HVAETask" in error
     best = run / "checkpoints/best.ckpt"
     best.write_bytes(best.read_bytes()[:-200])
     assert "is no checkpoint, or a damaged one" in error_of(["test", "run"], capsys)

@@ -82,6 +82,26 @@ def test_diffusion(fit, capsys):
     assert "`multiresnet sample RUN` draws images" in capsys.readouterr().err
 
 
+def test_hvae(fit, capsys):
+    small = [
+        *("--trainer.check_val_every_n_epoch", "1", "--trainer.limit_train_batches", "2", "--data.batch_size", "32"),
+        *(
+            "--model.model.options",
+            "{share: per_resolution}",
+            "--model.model.resolutions",
+            "[{level: 0, channels: 8}, {level: 2, channels: 8}]",
+        ),
+    ]
+    assert fit("hvae.yaml", *small) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and "network: HVAE" in said.out and "next: multiresnet sample runs/hvae" in said.out
+    assert Path("runs/hvae/samples/step-00000002.png").exists() and Path("runs/hvae/chain.png").exists()
+    assert main("sample runs/hvae --n 4 --temperature 0.7 --out drawn".split()) == 0
+    assert files("drawn") == {"grid.png", *(f"0000{i}.png" for i in range(4))}
+    assert main("sample runs/hvae --steps 5".split()) == 2
+    assert "HVAETask has no --steps; its options: --temperature" in capsys.readouterr().err
+
+
 # ---- starting, and going on ---------------------------------------------------------------------------------------
 
 

@@ -22,8 +22,11 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.data import DataLoader, Dataset
 
+from multiresnet.data import ImageDataModule
 from multiresnet.data.loading import Draw, make_loader
+from multiresnet.hvae import Resolution
 from multiresnet.models import MultiResNet, ResidualUNet
+from multiresnet.tasks import HVAENetwork, HVAETask
 from multiresnet.tasks.base import Task
 from multiresnet.tasks.checkpointing import AtomicCheckpointIO, StepCheckpoint, newest_whole_checkpoint
 from multiresnet.tasks.compute import ShardedLevels, shard_levels
@@ -109,6 +112,30 @@ def run_two_and_one(folder: Path) -> None:
     found["two, resumed"] = fit(folder / "two", devices=2, strategy="ddp_fork")
     found["two, 5 validated"] = fit(folder / "five", devices=2, strategy="ddp_fork", validated=5)
     found["one"] = fit(folder / "one", devices=1)
+    torch.save(found, folder / "found.pt")
+
+
+def run_hvae(folder: Path) -> None:
+    """Random latents: two processes train as two processes do, and are resumed."""
+    found = {}
+    for name in ("whole", "resumed"):
+        seed_everything(3, verbose=False)
+        network = HVAENetwork(resolutions=(Resolution(0, 8, cells=2), Resolution(2, 8)))
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=2,
+            strategy="ddp_fork",
+            max_steps=6,
+            callbacks=[StepCheckpoint(folder / "hvae", every_n_steps=3, keep=3)],
+            plugins=[AtomicCheckpointIO()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        data = ImageDataModule("digits", batch_size=64)
+        trainer.fit(HVAETask(network), data, ckpt_path=newest_whole_checkpoint(folder / "hvae"))
+        found[name] = torch.load(folder / "hvae" / "step=6.ckpt", weights_only=True)["state_dict"]
+        (folder / "hvae" / "step=6.ckpt").unlink()
     torch.save(found, folder / "found.pt")
 
 
@@ -201,6 +228,13 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     assert found["two, 5 validated"]["val/loss"] == pytest.approx(doubled, rel=1e-5)
 
 
+def test_two_processes_train_an_hvae_and_go_on(tmp_path: Path) -> None:
+    found = run("hvae", tmp_path)
+    assert largest_difference(found["whole"], found["resumed"]) == 0
+    start = torch.load(tmp_path / "hvae" / "step=3.ckpt", weights_only=True)["state_dict"]
+    assert largest_difference(start, found["whole"]) > 1e-4
+
+
 def test_sharded_levels_compute_the_same(tmp_path: Path) -> None:
     found = run("shards", tmp_path)
     assert found.keys() == {"MultiResNet", "strict", "ResidualUNet"}
@@ -229,5 +263,5 @@ def test_sharded_levels_name_the_strategy_that_they_need(tmp_path: Path) -> None
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    parts = {"two": run_two_and_one, "shards": run_shards, "training": run_sharded_training}
+    parts = {"two": run_two_and_one, "hvae": run_hvae, "shards": run_shards, "training": run_sharded_training}
     parts[sys.argv[1]](Path(sys.argv[2]))

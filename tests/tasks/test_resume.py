@@ -28,7 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from multiresnet.data import ImageDataModule, TrajectoryDataModule
 from multiresnet.data.loading import Draw, make_loader
-from multiresnet.tasks import DiffusionTask, SurrogateTask
+from multiresnet.hvae import Resolution
+from multiresnet.tasks import DiffusionTask, HVAENetwork, HVAETask, SurrogateTask
 from multiresnet.tasks.base import Task
 from multiresnet.tasks.checkpointing import AtomicCheckpointIO, checkpoints, newest_whole_checkpoint
 from multiresnet.tasks.network import Network, NetworkSize
@@ -119,7 +120,14 @@ def diffusion(**options: Any) -> tuple[Task, LightningDataModule]:
     return DiffusionTask(TINY), ImageDataModule("digits", batch_size=200)
 
 
-MAKE = {"denoiser": denoiser, "surrogate": surrogate, "diffusion": diffusion}
+def hvae(**options: Any) -> tuple[Task, LightningDataModule]:
+    network = HVAENetwork(
+        resolutions=(Resolution(0, 8, cells=2), Resolution(2, 8)), options={"share": "per_resolution"}
+    )
+    return HVAETask(network, kl_warmup=0.5), ImageDataModule("digits", batch_size=200)
+
+
+MAKE = {"denoiser": denoiser, "surrogate": surrogate, "diffusion": diffusion, "hvae": hvae}
 
 
 def train(folder: Path, options: dict[str, Any], *callbacks: Callback) -> None:
@@ -215,6 +223,7 @@ EVERY_MOMENT = [[(b, h)] for b in (0, 4, 5, 6, 7, 8, 13, 14, 15, 20) for h in ("
 ]
 SETTINGS: dict[str, dict[str, Any]] = {
     "averaged": {"max_epochs": 3, "ema": True, "every": 1},
+    "hvae": {"task": "hvae", "max_epochs": 3, "every": 1},
     "accumulated, validated in the epoch": {
         "max_steps": 11,
         "accumulate_grad_batches": 2,

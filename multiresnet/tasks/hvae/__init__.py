@@ -1,0 +1,1 @@
+"""Hierarchical VAEs: the task, the network's description, pictures."""
