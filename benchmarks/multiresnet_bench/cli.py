@@ -22,6 +22,7 @@ GROUPS = {
         "segmentation": "images and volumes: accuracy against training time, MACs and memory",
         "diffusion": "sample quality at equal training time",
         "adaptive": "diffusion: coarse stages where noise drowns fine levels, stages trained first",
+        "hvae": "hierarchical VAEs with and without shared weights",
         "allocate": "where to spend the parameters that the encoder saved",
         "crf": "exact marginals of a quadtree behind a segmentation network",
         "bayes-gap": "excess risk over the optimum, on data of which it is known",
