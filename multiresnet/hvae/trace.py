@@ -67,6 +67,7 @@ class Trace:
                     ax.plot(cells, values, marker="o", markersize=3, label=name)
                 else:
                     ax.bar(cells, values)
+                    ax.set_ylim(0, 1.05 * max(values) or 1)
             ax.set(title=title, xlabel="cell")
             if len(curves) > 1:
                 ax.legend()

@@ -9,12 +9,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 
 from multiresnet.atomic import write_atomically
+from multiresnet.tasks.pictures import ValidationPictures
 
 from .samplers import Sampler
 from .task import DiffusionTask
@@ -22,7 +21,7 @@ from .task import DiffusionTask
 __all__ = ["SamplePictures", "picture_grid", "save_picture"]
 
 
-class SamplePictures(Callback):
+class SamplePictures(ValidationPictures):
     """Draw samples in validation, with averaged weights where there are some, into `samples/step-00000200.png`.
 
     They start from the same noise each time. The rows show the classes in turn, where there are classes.
@@ -39,6 +38,8 @@ class SamplePictures(Callback):
         ValueError: at the start of a training without validation.
     """
 
+    kind = DiffusionTask
+
     def __init__(
         self,
         *,
@@ -49,25 +50,11 @@ class SamplePictures(Callback):
         guidance: float = 1.0,
         folder: str | None = None,
     ) -> None:
-        self.every_n_epochs, self.n, self.sampler, self.steps = every_n_epochs, n, sampler, steps
-        self.guidance, self.folder = guidance, folder
+        super().__init__(every_n_epochs)
+        self.n, self.sampler, self.steps, self.guidance, self.folder = n, sampler, steps, guidance, folder
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse what would never draw."""
-        if not isinstance(pl_module, DiffusionTask):
-            raise ValueError(f"SamplePictures needs a DiffusionTask, got a {type(pl_module).__name__}")
-        if not trainer.enable_validation:
-            raise ValueError("SamplePictures draws in validation; give the data a validation part, or leave it out")
-
-    # the first hook of validation in which the averaged weights are in place, whatever the order of the callbacks
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Draw, in the first process."""
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and not trainer.sanity_checking
-        if batch_idx or dataloader_idx or not due or not trainer.is_global_zero:
-            return
-        task = cast(DiffusionTask, pl_module)
+    def draw(self, task: DiffusionTask, batch: Any, folder: Path, step: int) -> None:
+        """Samples of the size of the batch."""
         label = torch.arange(self.n) % task.num_classes if task.num_classes else None
         images = task.sample(
             self.n,
@@ -78,8 +65,8 @@ class SamplePictures(Callback):
             guidance=self.guidance,
             seed=0,
         )
-        folder = Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "samples"
-        save_picture(folder / f"step-{trainer.global_step:08d}.png", images, columns=task.num_classes or None)
+        folder = Path(self.folder) if self.folder else folder / "samples"
+        save_picture(folder / f"step-{step:08d}.png", images, columns=task.num_classes or None)
 
 
 def picture_grid(images: Tensor, *, columns: int | None = None) -> NDArray[np.uint8]:
