@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from multiresnet.context import Emb
+from multiresnet.context import Emb, check_emb
 from multiresnet.embeddings import Conditioning
 from multiresnet.hvae.cells import Step, TwoStepCell, draw
 from multiresnet.hvae.encoders import fitted, kernel_size, resize_channels
@@ -122,6 +122,7 @@ class TopDownDecoder(nn.Module):
             temperature: factor of the standard deviations of what is drawn.
             generator: of the random numbers.
         """
+        check_emb(emb, emb_channels=self.emb_channels, batch=batch, tokens=False)
         given, x = iter(latents), None
         for i in reversed(range(len(self.resolutions))):
             x, seen = self._enter(i, x, batch), None if features is None else features[i]

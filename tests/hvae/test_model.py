@@ -328,8 +328,9 @@ def test_conditioning_reaches_the_data() -> None:
                 parameter.normal_(0, 0.3)
     a, b = (model.decode((), torch.full((2, 6), value), n=2, temperature=0.0) for value in (0.0, 1.0))
     assert not torch.equal(a, b)
-    with pytest.raises(ValueError, match="emb_channels=6"):
-        model(eight_bit(2, 1, 8, 8))
+    for use in (lambda: model(eight_bit(2, 1, 8, 8)), lambda: model.sample(2)):
+        with pytest.raises(ValueError, match="emb_channels=6"):
+            use()
 
 
 @pytest.mark.parametrize(
