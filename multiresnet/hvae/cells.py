@@ -14,7 +14,7 @@ from multiresnet.context import Emb
 from multiresnet.layers import FiLM, zero_init
 from multiresnet.spaces.base import Space
 
-__all__ = ["Bottleneck", "Step", "TwoStepCell", "draw"]
+__all__ = ["Bottleneck", "Step", "TwoStepCell", "draw", "widened"]
 
 
 class Bottleneck(nn.Module):
@@ -172,11 +172,11 @@ class TwoStepCell(nn.Module):
             generator: of the random numbers.
         """
         z = self.latent_channels
-        mean, log_std, drift = self.prior(x, emb).split([z, z, x.shape[1]], 1)
+        mean, log_std, drift = widened(self.prior(x, emb)).split([z, z, x.shape[1]], 1)
         prior = Normal(step * mean, step**0.5 * log_std.exp(), validate_args=False)
         posterior = None
         if features is not None:
-            mean, own = self.posterior(torch.cat([x, features], 1), emb).split([z, z], 1)
+            mean, own = widened(self.posterior(torch.cat([x, features], 1), emb)).split([z, z], 1)
             if step != 1:
                 own = -torch.logaddexp(-2 * own, -2 * log_std + _log_odds(step)) / 2
             posterior = Normal(step * mean, own.exp(), validate_args=False)
@@ -184,6 +184,11 @@ class TwoStepCell(nn.Module):
             latent = draw(posterior or prior, temperature, generator)
         x = x + step * drift + self.project_latent(latent)
         return Step(x + step * self.residual(x, emb), latent, prior, posterior)
+
+
+def widened(x: Tensor) -> Tensor:
+    """At least float32: probabilities are sums over thousands of numbers."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _log_odds(step: float) -> float:

@@ -15,7 +15,7 @@ from torch.distributions import Normal
 
 from multiresnet.context import Emb, check_emb
 from multiresnet.embeddings import Conditioning
-from multiresnet.hvae.cells import Step, TwoStepCell, draw
+from multiresnet.hvae.cells import Step, TwoStepCell, draw, widened
 from multiresnet.hvae.encoders import fitted, kernel_size, resize_channels
 from multiresnet.hvae.layout import Resolution, Share, runs
 from multiresnet.spaces.base import Space
@@ -206,7 +206,7 @@ class _GaussianStart(nn.Module):
         prior = Normal(mean, self.log_std.exp().expand_as(mean), validate_args=False)
         posterior = None
         if features is not None:
-            center, log_std = self.posterior(features).chunk(2, 1)
+            center, log_std = widened(self.posterior(features)).chunk(2, 1)
             posterior = Normal(center, log_std.exp(), validate_args=False)
         if latent is None:
             latent = draw(posterior or prior, temperature, generator)

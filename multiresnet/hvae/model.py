@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from multiresnet import pretrained
 from multiresnet.checks import check_choice, check_input, check_positive, explain_typos
 from multiresnet.context import Emb, check_emb
+from multiresnet.hvae.cells import widened
 from multiresnet.hvae.decoder import TopDownDecoder, grids_of
 from multiresnet.hvae.encoders import LearnedEncoder, PyramidEncoder, fitted
 from multiresnet.hvae.layout import LAYOUTS, Resolution, Share, check_order
@@ -186,8 +187,7 @@ class HVAE(nn.Module):
 
     def parameters_of(self, state: Tensor) -> Tensor:
         """Parameters of the likelihood, (N, likelihood.num_parameters, *size), from the last state."""
-        parameters = self.space.unfit(self.head(state * self.gain + self.bias), self.size)
-        return parameters.float() if parameters.dtype in (torch.bfloat16, torch.float16) else parameters
+        return widened(self.space.unfit(self.head(state * self.gain + self.bias), self.size))
 
     @property
     def num_latents(self) -> int:

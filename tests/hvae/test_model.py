@@ -319,6 +319,16 @@ def test_options(options: dict[str, object], tmp_path: object) -> None:
     assert torch.equal(-again(x).elbo.mean(), loss)
 
 
+def test_bound_under_autocast_is_that_of_float32() -> None:
+    torch.manual_seed(0)
+    model, x = small(start="gaussian"), eight_bit(4, 1, 8, 8)
+    exact = model(x, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model(x, generator=torch.Generator().manual_seed(0))
+    assert found.kl.dtype == found.log_likelihood.dtype == torch.float32
+    torch.testing.assert_close(found.elbo, exact.elbo, rtol=0.01, atol=0)
+
+
 def test_conditioning_reaches_the_data() -> None:
     torch.manual_seed(0)
     model = small(emb_channels=6)
