@@ -1,5 +1,6 @@
-# Every target sets up .venv by itself. Another interpreter: `make test PYTHON=python3.12`.
+# Every target sets up .venv by itself. Another interpreter: `make test PYTHON=python3.12`. More cores: `make test PROCESSES=8`.
 PYTHON ?= python3
+PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -28,7 +29,7 @@ demo: $(INSTALLED)
 	$(BIN)/multiresnet demo --out demo_output
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

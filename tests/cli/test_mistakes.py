@@ -20,7 +20,7 @@ def error_of(arguments, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("", "--config diffusion.yaml or segmentation.yaml or"),
+        ("", "--config diffusion.yaml or hvae.yaml or segmentation.yaml or"),
         ("--config", "--config needs a file: diffusion.yaml"),
         ("--config segmentatoin.yaml", "no configuration 'segmentatoin.yaml' (did you mean 'segmentation.yaml'?)"),
         ("--config segmentation.yaml --data.root nowhere", "no folder 'nowhere' (root)"),
