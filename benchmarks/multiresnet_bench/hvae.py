@@ -2,7 +2,9 @@
 
 Both have the same cells at the same resolutions; with shared weights those of a resolution are one cell, repeated with shorter
 steps. Reported on images of the test set: the evidence lower bound, in bits for each value and in nats for an image, and the
-bound of the same weights with twice as many steps of half the length, without training again.
+bound of the same weights with twice as many steps of half the length, without training again. Two more have shared weights and a
+state that is normalised after each cell, which takes from a cell what tells it how far it is: without and with the time in its
+place. The picture follows samples of the prior through the cells: the state's root mean square, and its spread between samples.
 
 Images are black and white (`--likelihood bernoulli`, the default) or 8-bit (`logistic`).
 """
@@ -22,13 +24,23 @@ from torch import Tensor
 
 import multiresnet as mrn
 from multiresnet.data import ImageDataModule
-from multiresnet.hvae import HVAE, Resolution
+from multiresnet.hvae import HVAE, Resolution, trace
 from multiresnet.tasks import HVAETask
 from multiresnet_bench import arguments, diffusion, packed, plots, race
 from multiresnet_bench.jobs import Row, mean_and_sd, run_jobs
 
-SHARES = {"none": "none", "per resolution": "per_resolution"}
+MODELS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "per resolution": {"share": "per_resolution"},
+    "per resolution, state normalised": {"share": "per_resolution", "normalise_state": True},
+    "per resolution, state normalised, time told": {
+        "share": "per_resolution",
+        "normalise_state": True,
+        "time_embedding": True,
+    },
+}
 LATENTS, TESTED = 8, 2000
+CHAIN = {"state": "root mean square of the state", "spread": "spread between samples"}
 MEASURE = {"key": "bits", "label": "bits per value", "lower_is_better": True}
 FIGURES = [
     ["bits", "bits per value", ".4f"],
@@ -50,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Both with every seed."""
+    """All with every seed."""
     if options.quick:
         options.set, options.steps, options.jobs = "digits", options.steps or 3, 1
     elif options.set in diffusion.SETS:
@@ -58,7 +70,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     kept = ("set", "likelihood", "learning_rate", "steps", "device", "quick")
     shared = {key: getattr(options, key) for key in kept} | {"keep": str(options.keep)}
     shared["seconds"] = None if options.steps else options.seconds[0]
-    tasks = [shared | {"model": name, "seed": seed} for seed in range(options.seeds) for name in SHARES]
+    tasks = [shared | {"model": name, "seed": seed} for seed in range(options.seeds) for name in MODELS]
     raw = run_jobs(job, tasks, log=options.out.with_suffix(".jsonl"), jobs=options.jobs)
     rows = mean_and_sd(raw, by=("model",), keys=[key for key, *_ in FIGURES])
     columns = [
@@ -94,6 +106,7 @@ def job(task: Row) -> Row:
 
     bits = 1 / (math.log(2) * images[0].numel())
     found = nats(model.eval())
+    chain = trace(model, n=256, generator=torch.Generator().manual_seed(0))
     return {
         **{key: row[key] for key in ("model", "seed", "step_ms")},
         "train_steps": row["steps"],
@@ -102,10 +115,11 @@ def job(task: Row) -> Row:
         "nats": found,
         "bits": bits * found,
         "deeper": bits * nats(model.refined(2)),
+        "chain": {key: getattr(chain, key) for key in ("level", *CHAIN)},
     }
 
 
-def network(data: ImageDataModule, share: str, likelihood: str) -> HVAE:
+def network(data: ImageDataModule, name: str, likelihood: str) -> HVAE:
     """Six cells at each resolution down to four pixels, one at the finest if that is large, one at a single pixel."""
     level, side, resolutions = 0, data.size, list[Resolution]()
     while side >= 4:
@@ -121,11 +135,11 @@ def network(data: ImageDataModule, share: str, likelihood: str) -> HVAE:
         resolutions=resolutions,
         space=mrn.spaces.Haar(2, data.boundary),
         latent_channels=LATENTS,
-        share=SHARES[share],  # type: ignore[arg-type]
         likelihood=likelihood,  # type: ignore[arg-type]
+        **MODELS[name],
     )
 
 
 def plot(result: Mapping[str, Any]) -> Figure:
-    """The measure against the parameters."""
-    return plots.against(result, "params", "parameters")
+    """Along the chain of samples, mean over the seeds."""
+    return plots.chains(result["raw"], CHAIN)

@@ -130,6 +130,23 @@ def reliability(rows: Sequence[Row]) -> Figure:
 
 
 @styled
+def chains(rows: Sequence[Row], panels: Mapping[str, str]) -> Figure:
+    """Numbers of the cells of a hierarchical VAE, mean over the seeds: a panel for each, a line for each model."""
+    looks = _looks([row["model"] for row in rows])
+    figure = Figure(figsize=(8, 3.0 + _legend_height(looks)), layout="constrained")
+    for ax, (key, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        levels = rows[0]["chain"]["level"]
+        for place in (k for k in range(1, len(levels)) if levels[k] != levels[k - 1]):
+            ax.axvline(place + 0.5, color="0.6", lw=0.8)
+        for name, look in looks.items():
+            values = np.mean([row["chain"][key] for row in rows if row["model"] == name], axis=0)
+            ax.plot(range(1, len(values) + 1), values, **look, lw=1.2)
+        ax.set(xlabel="cell", ylabel=label)
+    _draw_legend(figure, looks)
+    return figure
+
+
+@styled
 def allocation(result: Mapping[str, Any]) -> Figure:
     """A dot with its deviation for each allocation, in groups; a line and a band at the reference."""
     measure = result["measure"]
