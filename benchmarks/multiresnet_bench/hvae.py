@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `multiresnet-bench hvae`."""
     parser.add_argument("--set", default="fashion", help=f"{', '.join(diffusion.SETS)}, or digits (default fashion)")
     parser.add_argument("--likelihood", default="bernoulli", choices=("bernoulli", "logistic"))
-    parser.add_argument("--learning-rate", type=arguments.positive, default=3e-3, metavar="LR", help="default 3e-3")
+    parser.add_argument("--learning-rate", type=arguments.positive, default=1e-2, metavar="LR", help="default 1e-2")
     arguments.add_length(parser, 120.0)
     arguments.add_machine(parser)
     arguments.add_archives(parser)
