@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -86,12 +85,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def job(task: Row) -> Row:
     """Train one, and measure it on test images."""
-    torch.set_num_threads(1)
-    race.quiet()
     keep = Path(task["keep"])
     data = diffusion.load(task["set"], keep)
     data.seed = task["seed"]
-    lightning.seed_everything(task["seed"], verbose=False)
+    race.settle(task["seed"])
     model = network(data, task["model"], task["likelihood"])
     trained = HVAETask(model, classes=0, lr=task["learning_rate"])
     images, _ = diffusion.real_images(task["set"], keep, "test", 32 if task["quick"] else TESTED)
@@ -99,22 +96,21 @@ def job(task: Row) -> Row:
     row = race.fit(trained, data, task, lambda _: 0.0)
 
     @torch.no_grad()
-    def nats(model: HVAE) -> float:
+    def bound(model: HVAE) -> Tensor:
         seed = torch.Generator().manual_seed(0)
         bounds: list[Tensor] = [model(x, generator=seed).elbo for x in images.to(trained.device).split(100)]
-        return -float(torch.cat(bounds).mean())
+        return torch.cat(bounds).mean()
 
-    bits = 1 / (math.log(2) * images[0].numel())
-    found = nats(model.eval())
+    found = bound(model.eval())
     chain = trace(model, n=256, generator=torch.Generator().manual_seed(0))
     return {
         **{key: row[key] for key in ("model", "seed", "step_ms")},
         "train_steps": row["steps"],
         "params": mrn.count_parameters(model),
         "cells": model.num_latents,
-        "nats": found,
-        "bits": bits * found,
-        "deeper": bits * nats(model.refined(2)),
+        "nats": -float(found),
+        "bits": float(model.bits_per_dim(found)),
+        "deeper": float(model.bits_per_dim(bound(model.refined(2)))),
         "chain": {key: getattr(chain, key) for key in ("level", *CHAIN)},
     }
 

@@ -73,17 +73,17 @@ def build(network: Network, problem: Problem, budget: models.Budget | None) -> n
 
 def begin(task: Row, problem: Problem) -> nn.Module:
     """Threads, seeds, and the network of a task with the weights of its seed."""
-    torch.set_num_threads(1)
-    quiet()
+    settle(task["seed"])
     budget = None if task["budget"] is None else models.Budget(**task["budget"])
-    lightning.seed_everything(task["seed"], verbose=False)
     return build(task["network"], problem, budget)
 
 
-def quiet() -> None:
-    """Lightning says nothing."""
+def settle(seed: int) -> None:
+    """One thread, a quiet Lightning, the seed."""
+    torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    lightning.seed_everything(seed, verbose=False)
 
 
 class Clock(Timer):

@@ -53,11 +53,8 @@ def run(argv: Sequence[str]) -> None:
         raise ValueError(f"{str(options.run)!r} holds a {name}; images are drawn from a DiffusionTask or an HVAETask")
     kind, known = kinds[name]
     task = load_task(kind, options.run)
-    given = {
-        option: value
-        for option in ("sampler", "steps", "guidance", "temperature")
-        if (value := getattr(options, option)) is not None
-    }
+    special = [option for _, own in kinds.values() for option in own]
+    given = {option: value for option in special if (value := getattr(options, option)) is not None}
     if strangers := given.keys() - set(known):
         raise ValueError(f"{name} has no --{' --'.join(sorted(strangers))}; its options: --{' --'.join(known)}")
     classes = task.num_classes

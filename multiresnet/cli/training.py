@@ -48,9 +48,8 @@ class TrainingCLI(LightningCLI):
     """Lightning's command line for `multiresnet.tasks`; a run has a folder, `--out`, and is resumed from it."""
 
     def __init__(self, argv: Sequence[str]) -> None:
-        set_parsing_settings(
-            subclasses_enabled=[Network, HVAENetwork]
-        )  # else the class_path of another network is lost
+        # else the class_path of another network is lost
+        set_parsing_settings(subclasses_enabled=[Network, HVAENetwork])
         super().__init__(
             Task,
             LightningDataModule,

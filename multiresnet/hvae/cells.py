@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -178,7 +179,7 @@ class TwoStepCell(nn.Module):
         if features is not None:
             mean, own = widened(self.posterior(torch.cat([x, features], 1), emb)).split([z, z], 1)
             if step != 1:
-                own = -torch.logaddexp(-2 * own, -2 * log_std + _log_odds(step)) / 2
+                own = -torch.logaddexp(-2 * own, -2 * log_std + math.log((1 - step) / step)) / 2
             posterior = Normal(step * mean, own.exp(), validate_args=False)
         if latent is None:
             latent = draw(posterior or prior, temperature, generator)
@@ -189,11 +190,6 @@ class TwoStepCell(nn.Module):
 def widened(x: Tensor) -> Tensor:
     """At least float32: probabilities are sums over thousands of numbers."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def _log_odds(step: float) -> float:
-    """log((1 - h) / h)."""
-    return float(torch.tensor(1 - step).log() - torch.tensor(step).log())
 
 
 def draw(normal: Normal, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:

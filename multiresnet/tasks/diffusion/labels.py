@@ -1,4 +1,4 @@
-"""Class labels at the door of a diffusion model, and the two ways in which denoising networks are called."""
+"""Images and class labels at the door of a generative model, and the two ways in which denoising networks are called."""
 
 from __future__ import annotations
 
@@ -11,7 +11,34 @@ from torch import Tensor, nn
 from multiresnet.embeddings import Conditioning
 from multiresnet.unet import UNet
 
-__all__ = ["check_labels", "check_network", "labels_of", "network_inputs", "network_output"]
+__all__ = [
+    "check_images",
+    "check_labels",
+    "check_network",
+    "hide_labels",
+    "image_facts",
+    "labels_of",
+    "network_inputs",
+    "network_output",
+]
+
+
+def image_facts(data: Any) -> dict[str, Any]:
+    """What a data module of images says: channels, dimension, boundary, number of classes and size."""
+    facts = {name: getattr(data, name) for name in ("channels", "spatial_dims", "boundary", "classes")}
+    size = (data.size,) * data.spatial_dims if isinstance(data.size, int) else tuple(data.size)
+    return {**facts, "size": size}
+
+
+def check_images(x: Tensor) -> None:
+    """Raise `ValueError` unless images are in [-1, 1]."""
+    if bool((x.abs() > 1.01).any()):
+        raise ValueError(f"images must be in [-1, 1], got {float(x.min()):.4g} ... {float(x.max()):.4g}")
+
+
+def hide_labels(label: Tensor, part: float, classes: int) -> Tensor:
+    """Labels (N,), a random part of them replaced by `classes`, "none"."""
+    return label.masked_fill(torch.rand(label.shape, device=label.device) < part, classes)
 
 
 def check_network(model: nn.Module, classes: int, emb_channels: int, *, deep: bool) -> int:

@@ -16,7 +16,16 @@ from multiresnet.tasks.network import Network, NetworkSize
 from multiresnet.tasks.resolutions import coarsen, project_to_outputs
 from multiresnet.unet import UNet
 
-from .labels import check_labels, check_network, labels_of, network_inputs, network_output
+from .labels import (
+    check_images,
+    check_labels,
+    check_network,
+    hide_labels,
+    image_facts,
+    labels_of,
+    network_inputs,
+    network_output,
+)
 from .noise import LogNormal, NoiseLevels, Schedule, Steps, as_levels, fixed_noise
 from .parametrisation import PREDICTIONS, Prediction, denoised, input_scale, mixing, shrinkage, snr_weight
 from .samplers import DEFAULT_STEPS, Sampler, draw, evaluating, make_scheduler
@@ -96,9 +105,7 @@ class DiffusionTask(Task):
 
     def read_data(self, data: Any) -> dict[str, Any]:
         """Channels, dimension, boundary, size and number of classes."""
-        facts = {name: getattr(data, name) for name in ("channels", "spatial_dims", "boundary", "classes")}
-        size = (data.size,) * data.spatial_dims if isinstance(data.size, int) else tuple(data.size)
-        return {**facts, "size": size}
+        return image_facts(data)
 
     def network_size(self) -> NetworkSize:
         """As many channels out as in, and the conditioning vector."""
@@ -125,7 +132,7 @@ class DiffusionTask(Task):
         x0, label = self._read(batch)
         u = (torch.rand(()) + torch.arange(len(x0)) / len(x0)) % 1
         if label is not None:
-            label = label.masked_fill(torch.rand_like(x0.flatten(1)[:, 0]) < self.drop_label, self.num_classes)
+            label = hide_labels(label, self.drop_label, self.num_classes)
         if self.stage_noise == "same":
             x0 = self.at_stage(x0)[1][0]
         loss = self._loss(x0, torch.randn_like(x0), self.levels.quantile(u[torch.randperm(len(u))]), label)
@@ -190,8 +197,8 @@ class DiffusionTask(Task):
 
     def _read(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         x0 = batch["image"]
-        if self.global_step % 50 == 0 and bool((x0.abs() > 1.01).any()):
-            raise ValueError(f"images must be in [-1, 1], got {float(x0.min()):.4g} ... {float(x0.max()):.4g}")
+        if self.global_step % 50 == 0:
+            check_images(x0)
         return x0, labels_of(batch, self.num_classes, ignore=self.classes == 0)
 
     # ---- sampling --------------------------------------------------------------------------------------

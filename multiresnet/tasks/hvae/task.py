@@ -12,7 +12,7 @@ from multiresnet.checks import check_positive
 from multiresnet.embeddings import Conditioning
 from multiresnet.hvae import HVAE
 from multiresnet.tasks.base import Task
-from multiresnet.tasks.diffusion.labels import check_labels, labels_of
+from multiresnet.tasks.diffusion.labels import check_images, check_labels, hide_labels, image_facts, labels_of
 from multiresnet.tasks.diffusion.samplers import evaluating
 
 from .network import HVAENetwork, HVAESize
@@ -86,9 +86,7 @@ class HVAETask(Task):
 
     def read_data(self, data: Any) -> dict[str, Any]:
         """Channels, dimension, boundary, size and number of classes."""
-        facts = {name: getattr(data, name) for name in ("channels", "spatial_dims", "boundary", "classes")}
-        size = (data.size,) * data.spatial_dims if isinstance(data.size, int) else tuple(data.size)
-        return {**facts, "size": size}
+        return image_facts(data)
 
     def network_size(self) -> HVAESize:
         """The images, and the conditioning vector where there are classes."""
@@ -123,12 +121,13 @@ class HVAETask(Task):
         """Minus the evidence lower bound, with a weight of the divergences that rises during `kl_warmup`."""
         x, label = self.read(batch)
         if label is not None:
-            label = label.masked_fill(torch.rand_like(x.flatten(1)[:, 0]) < self.drop_label, self.num_classes)
-        evidence = self.model(x, self._emb(label))
+            label = hide_labels(label, self.drop_label, self.num_classes)
+        emb = self._emb(label)
+        evidence = self.model(x, emb)
         weight = min(1.0, self.progress() / self.kl_warmup) if self.kl_warmup else 1.0
         loss = self.hvae.bits_per_dim(evidence.log_likelihood - weight * evidence.kl.sum(1)).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
-        self.guard(loss, self.model, x, self._emb(label))
+        self.guard(loss, self.model, x, emb)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -164,8 +163,8 @@ class HVAETask(Task):
         """
         x = batch["image"]
         likelihood = self.hvae.likelihood
-        if likelihood.discrete and self.global_step % 50 == 0 and bool((x.abs() > 1.01).any()):
-            raise ValueError(f"images must be in [-1, 1], got {float(x.min()):.4g} ... {float(x.max()):.4g}")
+        if likelihood.discrete and self.global_step % 50 == 0:
+            check_images(x)
         return likelihood.quantise(x), labels_of(batch, self.num_classes, ignore=self.classes == 0)
 
     def _emb(self, label: Tensor | None) -> Tensor | None:
