@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal
 from torch.nn import functional as F
 
 from multiresnet.context import Emb
@@ -73,7 +73,11 @@ class Step:
         """Divergence of posterior from prior in nats, (N,): the cost of the latent. Zero without a posterior."""
         if self.posterior is None:
             return self.latent.new_zeros(len(self.latent))
-        return kl_divergence(self.posterior, self.prior).flatten(1).sum(1)
+        # torch.distributions.kl_divergence looks its formula up in a way that torch.compile cannot trace
+        ratio = self.posterior.scale / self.prior.scale
+        distance = (self.posterior.loc - self.prior.loc) / self.prior.scale
+        nats: Tensor = (ratio.square() + distance.square() - 1) / 2 - ratio.log()
+        return nats.flatten(1).sum(1)
 
     @property
     def log_ratio(self) -> Tensor:

@@ -108,6 +108,7 @@ class TopDownDecoder(nn.Module):
         features: Sequence[Tensor] | None = None,
         emb: Emb | None = None,
         *,
+        refine: float = 1.0,
         latents: Sequence[Tensor] = (),
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
@@ -118,6 +119,7 @@ class TopDownDecoder(nn.Module):
             batch: number of samples.
             features: of `features`.
             emb: (batch, emb_channels).
+            refine: see `runs_at`.
             latents: for the first cells; the others draw theirs.
             temperature: factor of the standard deviations of what is drawn.
             generator: of the random numbers.
@@ -130,7 +132,7 @@ class TopDownDecoder(nn.Module):
                 step = self.random_start(x, seen, next(given, None), temperature, generator)
                 yield Move(i, x, step, None)
                 x = step.state
-            for cell, repeats in zip(cast(Sequence[TwoStepCell], self.cells[i]), self.runs[i]):
+            for cell, repeats in zip(cast(Sequence[TwoStepCell], self.cells[i]), self.runs_at(refine)[i]):
                 for k in range(repeats):
                     step = cell(
                         x,
@@ -177,13 +179,18 @@ class TopDownDecoder(nn.Module):
         counts = [sum(lengths) for lengths in reversed(self.runs)]
         return list(itertools.accumulate(counts, initial=int(self.random_start is not None)))[1:]
 
-    def refined(self, factor: int) -> TopDownDecoder:
-        """See `HVAE.refined`."""
-        other, last = copy.copy(self), len(self.runs) - 1
-        other.runs = [
-            tuple(n if i < last and k == 0 else factor * n for k, n in enumerate(lengths))
+    def runs_at(self, factor: float) -> list[tuple[int, ...]]:
+        """`runs` with `factor` times as many steps, rounded, one at least; cells at changes of resolution stay single."""
+        last = len(self.runs) - 1
+        return [
+            tuple(n if i < last and k == 0 else max(round(factor * n), 1) for k, n in enumerate(lengths))
             for i, lengths in enumerate(self.runs)
         ]
+
+    def refined(self, factor: float) -> TopDownDecoder:
+        """See `HVAE.refined`."""
+        other = copy.copy(self)
+        other.runs = self.runs_at(factor)
         return other
 
 

@@ -160,16 +160,30 @@ class HVAE(nn.Module):
             **{"in_channels": 3, "size": layout.size, "resolutions": layout.resolutions, "share": share, **options}
         )
 
-    def forward(self, x: Tensor, emb: Emb | None = None, *, generator: torch.Generator | None = None) -> Evidence:
+    def forward(
+        self,
+        x: Tensor,
+        emb: Emb | None = None,
+        *,
+        refine: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Evidence:
         """The evidence lower bound of x (N, in_channels, *size), by one sample of the posterior.
+
+        Args:
+            x: the data.
+            emb: (N, emb_channels).
+            refine: factor of the number of steps, as in `refined`.
+            generator: of the random numbers.
 
         Raises:
             ValueError: another size; in evaluation mode also values without a probability, see `likelihood.quantise`.
         """
         if not self.training:
             self.likelihood.check(x)
-        state, kl = x, list[Tensor]()
-        for move in self.decoder.walk(len(x), self.features(x, emb), emb, generator=generator):
+        state = x
+        kl: list[Tensor] = []
+        for move in self.decoder.walk(len(x), self.features(x, emb), emb, refine=refine, generator=generator):
             state = move.step.state
             kl.append(move.step.kl)
         return Evidence(self.likelihood.log_prob(self.parameters_of(state), x), torch.stack(kl, 1))
@@ -194,13 +208,15 @@ class HVAE(nn.Module):
         """How many there are, one for each cell and one for a Gaussian start."""
         return self.decoder.num_latents
 
-    def refined(self, factor: int) -> HVAE:
+    def refined(self, factor: float) -> HVAE:
         """The same weights in `factor` times as many, and as much shorter, steps; cells at changes of resolution stay.
 
         Args:
-            factor: >= 1.
+            factor: > 0. Below 1 steps are coarser, which only cells that share weights can take: of r repeats there are
+                `factor` r, rounded, one at least.
         """
-        check_positive(factor=factor)
+        if not 0 < factor < math.inf:
+            raise ValueError(f"factor must be a positive number, got {factor}")
         other = copy.copy(self)
         other._modules = {**self._modules, "decoder": self.decoder.refined(factor)}
         other.config = {}  # it has no weights of its own to save

@@ -10,7 +10,7 @@ def test_digits(tmp_path, likelihood):
     options = ["--seeds", "1", "--likelihood", likelihood, "--out", str(tmp_path / "hvae.json")]
     assert main(["hvae", "--quick", *options]) == 0
     rows = {row["model"]: row for row in results.read(tmp_path / "hvae.json")["rows"]}
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert rows["per resolution"]["params"] < 0.5 * rows["none"]["params"]
     assert rows["per resolution"]["cells"] == rows["none"]["cells"] == 13
     for row in rows.values():

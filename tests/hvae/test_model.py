@@ -203,9 +203,30 @@ def test_refined_keeps_the_weights_and_the_process() -> None:
     finer = model.refined(3)
     assert model.num_latents == 2 + (1 + 3) + (1 + 2) and finer.num_latents == 6 + (1 + 9) + (1 + 6)
     assert all(p is q for p, q in zip(model.parameters(), finer.parameters()))
-    assert finer(eight_bit(2, 1, 8, 8)).kl.shape == (2, finer.num_latents)
+    x = eight_bit(2, 1, 8, 8)
+    for factor, latents in ((2.0, 16), (0.5, 6), (1e-3, 5)):  # runs of 2, of 3 and of 2
+        walked = model(x, refine=factor, generator=torch.Generator().manual_seed(0)).kl
+        assert walked.shape == (2, latents)
+        assert torch.equal(walked, model.refined(factor)(x, generator=torch.Generator().manual_seed(0)).kl)
+    for factor in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="factor must be a positive number"):
+            model.refined(factor)
     with pytest.raises(ValueError, match="save the model that it belongs to"):
         finer.save_pretrained("nowhere")
+
+
+@pytest.mark.compile
+def test_the_bound_is_one_graph() -> None:
+    """A break in each cell would cost a compiled model its gain."""
+    torch.manual_seed(0)
+    model = small(share="per_resolution", start="gaussian", time_embedding=True, normalise_state=True)
+    compiled, x = torch.compile(model, backend="eager", fullgraph=True), eight_bit(2, 1, 8, 8)
+    for refine in (0.5, 1.0):
+        bounds = []
+        for run in (model, compiled):
+            torch.manual_seed(1)
+            bounds.append(run(x, refine=refine).elbo)
+        torch.testing.assert_close(*bounds)
 
 
 # ---- uses ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -36,6 +37,9 @@ class HVAETask(Task):
         emb_channels: length of the conditioning vector, where there are classes.
         kl_warmup: part of the training over which the weight of the divergences rises from 0 to 1. Without it the latents tend
             to stay unused.
+        refine: factors of the number of steps of cells that share weights, one for each training step in turn. Cells that see
+            coarse steps too learn a process and not its discretisation: the number of steps can then be changed after the
+            training (`HVAE.refined`), and the training is faster. (1.0,) trains at that of the model alone.
         skip_above: steps whose gradient has a larger norm, before clipping, or one that is not finite, are left out, and counted
             in `train/skipped`; VDVAE's remedy for the rare steps that destroy a run.
         lr: highest learning rate.
@@ -60,6 +64,7 @@ class HVAETask(Task):
         drop_label: float = 0.1,
         emb_channels: int = 64,
         kl_warmup: float = 0.3,
+        refine: Sequence[float] = (0.5, 1.0),
         skip_above: float = 400.0,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
@@ -76,9 +81,11 @@ class HVAETask(Task):
                 "need 0 <= drop_label < 1, 0 <= kl_warmup <= 1, skip_above > 0 and classes >= 0, "
                 f"got drop_label={drop_label}, kl_warmup={kl_warmup}, skip_above={skip_above}, classes={classes}"
             )
+        if not refine or not all(0 < factor < math.inf for factor in refine):
+            raise ValueError(f"refine must be one or more positive numbers, (0.5, 1.0) for example, got {refine}")
         self.save_hyperparameters(ignore=["model"])
         self.classes, self.drop_label, self.emb_channels = classes, drop_label, emb_channels
-        self.kl_warmup, self.skip_above = kl_warmup, skip_above
+        self.kl_warmup, self.refine, self.skip_above = kl_warmup, tuple(refine), skip_above
         self.conditioning: Conditioning | None = None
         self._skipped = 0
 
@@ -123,7 +130,7 @@ class HVAETask(Task):
         if label is not None:
             label = hide_labels(label, self.drop_label, self.num_classes)
         emb = self._emb(label)
-        evidence = self.model(x, emb)
+        evidence = self.model(x, emb, refine=self.refine[self.global_step % len(self.refine)])
         weight = min(1.0, self.progress() / self.kl_warmup) if self.kl_warmup else 1.0
         loss = self.hvae.bits_per_dim(evidence.log_likelihood - weight * evidence.kl.sum(1)).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(x))

@@ -89,6 +89,35 @@ def test_divergences_are_warmed_up() -> None:
     assert task.weights == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1], abs=1e-3)
 
 
+def test_steps_are_coarse_and_fine_in_turn() -> None:
+    seen: list[int] = []
+    task = HVAETask(HVAENetwork((Resolution(0, 8, cells=5), Resolution(1, 8)), {"share": "per_resolution"}), classes=0)
+    task.on_fit_start = lambda: task.hvae.register_forward_hook(  # type: ignore[method-assign,assignment]
+        lambda module, x, evidence: seen.append(evidence.kl.shape[1])
+    )
+    fit(task, max_steps=3, limit_val_batches=0)
+    assert seen == [4, 6, 4]  # 1 + 1 and 2 or 4 of the run
+
+
+def test_coarse_steps_in_training_make_fine_ones_free() -> None:
+    """Cells that see one length of step learn its error too: twice the steps then cost more of the bound."""
+
+    def cost(refine: tuple[float, ...]) -> float:
+        layout = (Resolution(0, 16, cells=5), Resolution(1, 16, cells=5), Resolution(3, 16))
+        network = HVAENetwork(layout, {"share": "per_resolution", "latent_channels": 4})
+        task = HVAETask(network, classes=0, lr=1e-2, refine=refine)
+        fit(task, max_steps=150, batch_size=64, limit_val_batches=0)
+        (x,) = (batch["image"] for batch in ImageDataModule("digits", batch_size=400).val_dataloader())
+        model = task.hvae.eval()
+        x, seed = model.likelihood.quantise(x), torch.Generator()
+        with torch.no_grad():
+            found, finer = (float(m(x, generator=seed.manual_seed(0)).elbo.mean()) for m in (model, model.refined(2)))
+        return finer / found - 1
+
+    costs = cost((0.5, 1.0)), cost((1.0,))
+    assert costs[0] < 0.01 and costs[0] < costs[1] / 3, costs
+
+
 def test_labels_and_pictures(tmp_path: Path) -> None:
     task = HVAETask(network(), drop_label=0.2)
     callbacks = [MovingAverage(0.9), HVAEPictures(n=20)]
@@ -125,6 +154,8 @@ def test_suggested_resolutions() -> None:
         ({"kl_warmup": 2.0}, "0 <= kl_warmup <= 1"),
         ({"skip_above": 0.0}, "skip_above > 0"),
         ({"classes": -1}, "classes >= 0"),
+        ({"refine": ()}, "refine must be one or more positive numbers"),
+        ({"refine": (1.0, 0.0)}, "refine must be one or more positive numbers"),
         ({"lr": 0.0}, "lr > 0"),
     ],
 )
