@@ -6,7 +6,7 @@ set: the evidence lower bound, in bits for each value and in nats for an image, 
 many steps of half the length, without training again. Three more have shared weights: one is trained without the coarse steps,
 two have a state that is normalised after each cell, which takes from a cell what tells it how far it is: without and with the
 time in its place. The picture follows samples of the prior through the cells: the state's root mean square, and its spread
-between samples.
+between samples. Below are samples of the first seed, half of them at a lower temperature.
 
 Images are black and white (`--likelihood bernoulli`, the default) or 8-bit (`logistic`).
 """
@@ -27,6 +27,7 @@ import multiresnet as mrn
 from multiresnet.data import ImageDataModule
 from multiresnet.hvae import HVAE, Resolution, trace
 from multiresnet.tasks import HVAETask
+from multiresnet.tasks.diffusion.sample_pictures import picture_grid
 from multiresnet_bench import arguments, diffusion, packed, plots, race
 from multiresnet_bench.jobs import Row, mean_and_sd, run_jobs
 
@@ -43,6 +44,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }
 LATENTS, TESTED = 8, 2000
+SHOWN, TEMPERATURES = 8, (1.0, 0.7)
 CHAIN = {"state": "root mean square of the state", "spread": "spread between samples"}
 MEASURE = {"key": "bits", "label": "bits per value", "lower_is_better": True}
 FIGURES = [
@@ -97,8 +99,8 @@ def job(task: Row) -> Row:
     data.seed = task["seed"]
     race.settle(task["seed"])
     model = network(data, task["model"], task["likelihood"])
-    refine = {"refine": (1.0,)} if task["model"] == FINE else {}
-    trained = HVAETask(model, classes=0, lr=task["learning_rate"], **refine)
+    refine = (1.0,) if task["model"] == FINE else (0.5, 1.0)
+    trained = HVAETask(model, classes=0, lr=task["learning_rate"], refine=refine)
     images, _ = diffusion.real_images(task["set"], keep, "test", 32 if task["quick"] else TESTED)
     images = model.likelihood.quantise(images)
     row = race.fit(trained, data, task, lambda _: 0.0)
@@ -110,6 +112,10 @@ def job(task: Row) -> Row:
         return torch.cat(bounds).mean()
 
     found = bound(model.eval())
+    samples = [
+        model.sample(SHOWN, temperature=temperature, generator=torch.Generator().manual_seed(0))
+        for temperature in TEMPERATURES
+    ]
     chain = trace(model, n=256, generator=torch.Generator().manual_seed(0))
     return {
         **{key: row[key] for key in ("model", "seed", "step_ms")},
@@ -120,6 +126,9 @@ def job(task: Row) -> Row:
         "bits": float(model.bits_per_dim(found)),
         "deeper": float(model.bits_per_dim(bound(model.refined(2)))),
         "chain": {key: getattr(chain, key) for key in ("level", *CHAIN)},
+        "samples": plots.packed_picture(picture_grid(torch.cat(samples), columns=2 * SHOWN))
+        if task["seed"] == 0
+        else None,
     }
 
 
@@ -145,5 +154,5 @@ def network(data: ImageDataModule, name: str, likelihood: str) -> HVAE:
 
 
 def plot(result: Mapping[str, Any]) -> Figure:
-    """Along the chain of samples, mean over the seeds."""
+    """Along the chain of samples, mean over the seeds; samples of the first one."""
     return plots.chains(result["raw"], CHAIN)

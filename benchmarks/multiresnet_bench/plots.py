@@ -5,6 +5,7 @@ Colours are those of Okabe and Ito without the yellow, too pale for white; marke
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import textwrap
@@ -12,11 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import matplotlib.image
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
 from multiresnet_bench.report import is_number, show
 
@@ -131,19 +134,40 @@ def reliability(rows: Sequence[Row]) -> Figure:
 
 @styled
 def chains(rows: Sequence[Row], panels: Mapping[str, str]) -> Figure:
-    """Numbers of the cells of a hierarchical VAE, mean over the seeds: a panel for each, a line for each model."""
+    """Numbers of the cells of a hierarchical VAE, mean over the seeds: a panel for each, a line for each model; samples below."""
     looks = _looks([row["model"] for row in rows])
-    figure = Figure(figsize=(8, 3.0 + _legend_height(looks)), layout="constrained")
-    for ax, (key, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+    samples = {row["model"]: unpacked_picture(row["samples"]) for row in rows if row.get("samples")}
+    heights = [3.0, *[0.3 + 8 * len(image) / image.shape[1] for image in samples.values()]]
+    figure = Figure(figsize=(8, sum(heights) + _legend_height(looks)), layout="constrained")
+    mosaic: Any = [list(panels), *[[name] * len(panels) for name in samples]]
+    axes = figure.subplot_mosaic(mosaic, height_ratios=heights)
+    for key, label in panels.items():
         levels = rows[0]["chain"]["level"]
         for place in (k for k in range(1, len(levels)) if levels[k] != levels[k - 1]):
-            ax.axvline(place + 0.5, color="0.6", lw=0.8)
+            axes[key].axvline(place + 0.5, color="0.6", lw=0.8)
         for name, look in looks.items():
             values = np.mean([row["chain"][key] for row in rows if row["model"] == name], axis=0)
-            ax.plot(range(1, len(values) + 1), values, **look, lw=1.2)
-        ax.set(xlabel="cell", ylabel=label)
+            axes[key].plot(range(1, len(values) + 1), values, **look, lw=1.2)
+        axes[key].set(xlabel="cell", ylabel=label)
+    for name, image in samples.items():
+        axes[name].imshow(image, interpolation="nearest")
+        axes[name].set_title(name, fontsize="medium", loc="left")
+        axes[name].axis("off")
     _draw_legend(figure, looks)
     return figure
+
+
+def packed_picture(image: NDArray[np.uint8]) -> str:
+    """A picture (H, W, 3) as text that a result can hold: PNG in base 64."""
+    file = io.BytesIO()
+    matplotlib.image.imsave(file, image, format="png", metadata={"Software": None})
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def unpacked_picture(text: str) -> NDArray[Any]:
+    """What `packed_picture` was given, in 0 ... 1."""
+    found: NDArray[Any] = matplotlib.image.imread(io.BytesIO(base64.b64decode(text)), format="png")
+    return found
 
 
 @styled
