@@ -136,7 +136,7 @@ def reliability(rows: Sequence[Row]) -> Figure:
 def chains(rows: Sequence[Row], panels: Mapping[str, str]) -> Figure:
     """Numbers of the cells of a hierarchical VAE, mean over the seeds: a panel for each, a line for each model; samples below."""
     looks = _looks([row["model"] for row in rows])
-    samples = {row["model"]: unpacked_picture(row["samples"]) for row in rows if row.get("samples")}
+    samples = {row["model"]: unpacked_picture(*row["samples"]) for row in rows if row.get("samples")}
     heights = [3.0, *[0.3 + 8 * len(image) / image.shape[1] for image in samples.values()]]
     figure = Figure(figsize=(8, sum(heights) + _legend_height(looks)), layout="constrained")
     mosaic: Any = [list(panels), *[[name] * len(panels) for name in samples]]

@@ -30,8 +30,8 @@ class Trace:
         drift: root mean square of the cell's deterministic move.
         diffusion: of its random one.
         kl: nats; 0 along the prior.
-        active: latent channels that say something: the posterior's mean departs from the prior's by more than a tenth of
-            the prior's standard deviation, in the root mean square.
+        active: part of the latent's numbers, 0 to 1, that say something: the posterior's mean departs from the prior's by more
+            than a tenth of the prior's standard deviation, in the root mean square of the batch.
     """
 
     level: tuple[int, ...]
@@ -40,14 +40,14 @@ class Trace:
     drift: tuple[float, ...]
     diffusion: tuple[float, ...]
     kl: tuple[float, ...]
-    active: tuple[int, ...]
+    active: tuple[float, ...]
 
     def kl_of_levels(self) -> dict[int, float]:
         """Nats of each resolution, coarsest first."""
         return {n: sum(kl for kl, level in zip(self.kl, self.level) if level == n) for n in dict.fromkeys(self.level)}
 
     def plot(self) -> Figure:
-        """State, moves, cost and active channels along the chain; a line marks each change of resolution."""
+        """State, moves, cost and active latents along the chain; a line marks each change of resolution."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(12, 6), layout="constrained")
@@ -57,7 +57,7 @@ class Trace:
             ("state", {"root mean square": self.state, "spread between samples": self.spread}),
             ("moves (root mean square)", {"drift": self.drift, "diffusion": self.diffusion}),
             ("KL (nats)", {"": self.kl}),
-            ("active latent channels", {"": self.active}),
+            ("active part of the latent", {"": self.active}),
         ]
         for ax, (title, curves) in zip(axes.flatten(), panels):
             for place in (k for k in cells[:-1] if self.level[k] != self.level[k - 1]):
@@ -105,7 +105,7 @@ def _collect(model: HVAE, walk: Iterable[Move]) -> Trace:
             zero = torch.zeros_like(noise[:1])
             noise = move.cell.project_latent(noise) - move.cell.project_latent(zero)
         departure = (drawn_from.loc - step.prior.loc) / step.prior.scale
-        active = departure.square().transpose(0, 1).flatten(1).mean(1) > 0.01
+        active = departure.square().mean(0) > 0.01
         rows.append(
             (
                 model.resolutions[move.resolution].level,
@@ -114,7 +114,7 @@ def _collect(model: HVAE, walk: Iterable[Move]) -> Trace:
                 _rms(step.state - move.before - noise),
                 _rms(noise),
                 float(step.kl.mean()),
-                int(active.sum()),
+                float(active.float().mean()),
             )
         )
     return Trace(*zip(*rows))

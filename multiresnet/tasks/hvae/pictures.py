@@ -21,7 +21,7 @@ class HVAEPictures(ValidationPictures):
     """In validation, with averaged weights where there are some: `samples/step-00000200.png` and `chain.png`.
 
     The samples use the same random numbers each time; rows show the classes in turn, where there are classes. `chain.png` shows the
-    state, its drift and diffusion, the KL and the active latent channels of each cell (`multiresnet.hvae.trace`).
+    state, its drift and diffusion, the KL and the active part of the latent of each cell (`multiresnet.hvae.trace`).
 
     Args:
         every_n_epochs: how often; validation has to run then.

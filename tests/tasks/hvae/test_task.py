@@ -54,6 +54,17 @@ def test_it_learns() -> None:
     assert len(parts) == 3 and 0 < sum(parts) < found["val/nats"]
 
 
+def test_a_tighter_bound_in_validation() -> None:
+    task = HVAETask(network(), classes=0, bound_samples=8)
+    trainer = fit(task, max_steps=2)
+    data = ImageDataModule("digits", batch_size=32)
+    (found,) = trainer.validate(task, data, verbose=False)
+    assert found["val/bound"] < found["val/loss"]
+    x = torch.cat([task.read(batch)[0] for batch in data.val_dataloader()])
+    bound = task.hvae.bits_per_dim(task.hvae.log_likelihood(x, samples=8)).mean()
+    assert found["val/bound"] == pytest.approx(float(bound), rel=1e-3)
+
+
 def test_a_step_with_a_large_gradient_is_left_out() -> None:
     task = HVAETask(network(), classes=0, skip_above=1e-6, weight_decay=0.1)
     before: dict[str, Tensor] = {}
@@ -154,6 +165,7 @@ def test_suggested_resolutions() -> None:
         ({"kl_warmup": 2.0}, "0 <= kl_warmup <= 1"),
         ({"skip_above": 0.0}, "skip_above > 0"),
         ({"classes": -1}, "classes >= 0"),
+        ({"bound_samples": 0}, "bound_samples must be"),
         ({"refine": ()}, "refine must be one or more positive numbers"),
         ({"refine": (1.0, 0.0)}, "refine must be one or more positive numbers"),
         ({"lr": 0.0}, "lr > 0"),
