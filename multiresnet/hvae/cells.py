@@ -15,7 +15,7 @@ from multiresnet.context import Emb
 from multiresnet.layers import FiLM, zero_init
 from multiresnet.spaces.base import Space
 
-__all__ = ["Bottleneck", "Step", "TwoStepCell", "draw", "widened"]
+__all__ = ["Bottleneck", "Step", "TwoStepCell", "draw", "given_or_drawn", "widened"]
 
 
 class Bottleneck(nn.Module):
@@ -185,8 +185,7 @@ class TwoStepCell(nn.Module):
             if step != 1:
                 own = -torch.logaddexp(-2 * own, -2 * log_std + math.log((1 - step) / step)) / 2
             posterior = Normal(step * mean, own.exp(), validate_args=False)
-        if latent is None:
-            latent = draw(posterior or prior, temperature, generator)
+        latent = given_or_drawn(latent, posterior or prior, temperature, generator)
         x = x + step * drift + self.project_latent(latent)
         return Step(x + step * self.residual(x, emb), latent, prior, posterior)
 
@@ -194,6 +193,24 @@ class TwoStepCell(nn.Module):
 def widened(x: Tensor) -> Tensor:
     """At least float32: probabilities are sums over thousands of numbers."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def given_or_drawn(
+    latent: Tensor | None, normal: Normal, temperature: float, generator: torch.Generator | None
+) -> Tensor:
+    """The latent, if there is one, else a draw.
+
+    Raises:
+        ValueError: a latent of another shape.
+    """
+    if latent is None:
+        return draw(normal, temperature, generator)
+    if latent.shape != normal.loc.shape:
+        raise ValueError(
+            f"a latent has the shape {tuple(latent.shape)}, this cell's is {tuple(normal.loc.shape)}; "
+            "give latents in the order and shapes that `encode` of the same model returns"
+        )
+    return latent
 
 
 def draw(normal: Normal, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from torch.distributions import Normal
 
 from multiresnet.context import Emb, check_emb
 from multiresnet.embeddings import Conditioning
-from multiresnet.hvae.cells import Step, TwoStepCell, draw, widened
+from multiresnet.hvae.cells import Step, TwoStepCell, given_or_drawn, widened
 from multiresnet.hvae.encoders import fitted, kernel_size, resize_channels
 from multiresnet.hvae.layout import Resolution, Share, runs
 from multiresnet.spaces.base import Space
@@ -180,7 +180,13 @@ class TopDownDecoder(nn.Module):
         return list(itertools.accumulate(counts, initial=int(self.random_start is not None)))[1:]
 
     def runs_at(self, factor: float) -> list[tuple[int, ...]]:
-        """`runs` with `factor` times as many steps, rounded, one at least; cells at changes of resolution stay single."""
+        """`runs` with `factor` times as many steps, rounded, one at least; cells at changes of resolution stay single.
+
+        Raises:
+            ValueError: no positive number.
+        """
+        if not (isinstance(factor, (int, float)) and 0 < factor < math.inf):
+            raise ValueError(f"the factor of the number of steps must be a positive number, got {factor!r}")
         last = len(self.runs) - 1
         return [
             tuple(n if i < last and k == 0 else max(round(factor * n), 1) for k, n in enumerate(lengths))
@@ -215,19 +221,26 @@ class _GaussianStart(nn.Module):
         if features is not None:
             center, log_std = widened(self.posterior(features)).chunk(2, 1)
             posterior = Normal(center, log_std.exp(), validate_args=False)
-        if latent is None:
-            latent = draw(posterior or prior, temperature, generator)
+        latent = given_or_drawn(latent, posterior or prior, temperature, generator)
         return Step(latent, latent, prior, posterior)
 
 
 def grids_of(space: Space, size: Sequence[int], resolutions: Sequence[Resolution]) -> list[tuple[int, ...]]:
-    """The grid of each level down to the coarsest resolution, finest first."""
+    """The grid of each level down to the coarsest resolution, finest first.
+
+    Raises:
+        ValueError: a level below that of a single cell.
+    """
     depth = resolutions[-1].level
     x = fitted(space, torch.zeros(1, 1, *size, device="cpu"), depth)
     grids = [tuple(x.shape[2:])]
     for level in range(depth):
         x = space.project(x, level)
         grids.append(tuple(x.shape[2:]))
+        if grids[-1] == grids[-2]:
+            raise ValueError(
+                f"there is no level {depth}: data of size {tuple(size)} are a single cell at level {level}"
+            )
     return grids
 
 

@@ -179,11 +179,11 @@ class HVAE(nn.Module):
         Raises:
             ValueError: another size; in evaluation mode also values without a probability, see `likelihood.quantise`.
         """
+        state, features = x, self.features(x, emb)
         if not self.training:
             self.likelihood.check(x)
-        state = x
         kl: list[Tensor] = []
-        for move in self.decoder.walk(len(x), self.features(x, emb), emb, refine=refine, generator=generator):
+        for move in self.decoder.walk(len(x), features, emb, refine=refine, generator=generator):
             state = move.step.state
             kl.append(move.step.kl)
         return Evidence(self.likelihood.log_prob(self.parameters_of(state), x), torch.stack(kl, 1))
@@ -215,8 +215,6 @@ class HVAE(nn.Module):
             factor: > 0. Below 1 steps are coarser, which only cells that share weights can take: of r repeats there are
                 `factor` r, rounded, one at least.
         """
-        if not 0 < factor < math.inf:
-            raise ValueError(f"factor must be a positive number, got {factor}")
         other = copy.copy(self)
         other._modules = {**self._modules, "decoder": self.decoder.refined(factor)}
         other.config = {}  # it has no weights of its own to save
@@ -266,9 +264,11 @@ class HVAE(nn.Module):
             raise ValueError(f"temperature must be >= 0, got {temperature}")
         if len(latents) > self.num_latents or (not len(latents) and n is None):
             raise ValueError(
-                f"give 1 ... {self.num_latents} latents, as encode returns them, or their number n; got {len(latents)}"
+                f"give 1 ... {self.num_latents} latents, as encode returns them, or the number of samples n; got {len(latents)}"
             )
         batch = len(latents[0]) if len(latents) else cast(int, n)
+        if n not in (None, batch):
+            raise ValueError(f"n={n}, but the latents are those of {batch} samples; leave n out")
         walk = self.decoder.walk(batch, None, emb, latents=latents, temperature=temperature, generator=generator)
         *_, last = walk
         parameters = self.parameters_of(last.step.state)
@@ -291,6 +291,8 @@ class HVAE(nn.Module):
         """`count` >= 2 steps from a to b, both (N, in_channels, *size), through their latents; ends are reconstructions."""
         if count < 2:
             raise ValueError(f"count must be >= 2, got {count}")
+        if a.shape != b.shape:
+            raise ValueError(f"a and b must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
         first, last = self.encode(a, emb, generator=generator), self.encode(b, emb, generator=generator)
         weights = [k / (count - 1) for k in range(count)]
         return [
@@ -304,8 +306,8 @@ class HVAE(nn.Module):
     ) -> Tensor:
         """Importance-weighted lower bound of log p(x) in nats, (N,); it rises to log p(x) with `samples` (1509.00519)."""
         check_positive(samples=samples)
-        self.likelihood.check(x)
         features, weights = self.features(x, emb), []
+        self.likelihood.check(x)
         for _ in range(samples):
             state, weight = x, torch.zeros(len(x), dtype=x.dtype, device=x.device)
             for move in self.decoder.walk(len(x), features, emb, generator=generator):

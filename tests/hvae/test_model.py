@@ -209,7 +209,7 @@ def test_refined_keeps_the_weights_and_the_process() -> None:
         assert walked.shape == (2, latents)
         assert torch.equal(walked, model.refined(factor)(x, generator=torch.Generator().manual_seed(0)).kl)
     for factor in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(ValueError, match="factor must be a positive number"):
+        with pytest.raises(ValueError, match="must be a positive number"):
             model.refined(factor)
     with pytest.raises(ValueError, match="save the model that it belongs to"):
         finer.save_pretrained("nowhere")
@@ -377,6 +377,7 @@ def test_conditioning_reaches_the_data() -> None:
         ({"resolutions": ()}, "fine to coarse"),
         ({"resolutions": (Resolution(1, 8), Resolution(0, 8))}, "fine to coarse"),
         ({"resolutions": (Resolution(1, 8),)}, "level 0"),
+        ({"resolutions": (Resolution(0, 8), Resolution(4, 8))}, "no level 4: .* a single cell at level 3"),
         ({"likelihood": "logistics"}, "did you mean 'logistic'"),
         ({"encoder": "haar"}, "encoder='haar' is unknown"),
         ({"start": "normal"}, "start='normal' is unknown"),
@@ -398,6 +399,16 @@ def test_bad_inputs() -> None:
         model.decode(())
     with pytest.raises(ValueError, match="temperature must be"):
         model.sample(1, temperature=-1.0)
+    x = eight_bit(2, 1, 8, 8)
+    latents = model.encode(x)
+    with pytest.raises(ValueError, match=r"a latent has the shape \(2, 2, 1, 1\), this cell's is \(2, 4, 1, 1\)"):
+        model.decode([latents[0][:, :2]])
+    with pytest.raises(ValueError, match="n=3, but the latents are those of 2"):
+        model.decode(latents, n=3)
+    with pytest.raises(ValueError, match="one shape"):
+        model.interpolate(x, x[:1], 3)
+    with pytest.raises(ValueError, match="8-bit values.*nan"):
+        model.eval()(x * math.nan)
     with pytest.raises(ValueError, match="count must be"):
         model.interpolate(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8), 1)
     with pytest.raises(ValueError, match="name='cifar' is unknown"):
