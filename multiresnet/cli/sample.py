@@ -29,6 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     diffusion.add_argument("--guidance", type=float, help="classifier-free guidance, 1 (default) for none")
     vae = parser.add_argument_group("hierarchical VAEs")
     vae.add_argument("--temperature", type=float, help="factor of all standard deviations, default 1")
+    vae.add_argument(
+        "--refine", type=float, help="factor of the number of steps of cells that share weights, default 1"
+    )
     parser.add_argument("--out", type=Path, default=Path("samples"), metavar="DIR", help="default: samples")
     return parser
 
@@ -46,7 +49,7 @@ def run(argv: Sequence[str]) -> None:
 
     kinds: dict[str, tuple[Any, tuple[str, ...]]] = {
         "DiffusionTask": (DiffusionTask, ("sampler", "steps", "guidance")),
-        "HVAETask": (HVAETask, ("temperature",)),
+        "HVAETask": (HVAETask, ("temperature", "refine")),
     }
     name = task_name(options.run)
     if name not in kinds:

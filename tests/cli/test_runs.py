@@ -96,8 +96,10 @@ def test_hvae(fit, capsys):
     said = capsys.readouterr()
     assert said.err == "" and "network: HVAE" in said.out and "next: multiresnet sample runs/hvae" in said.out
     assert Path("runs/hvae/samples/step-00000002.png").exists() and Path("runs/hvae/chain.png").exists()
-    assert main("sample runs/hvae --n 4 --temperature 0.7 --out drawn".split()) == 0
+    assert main("sample runs/hvae --n 4 --temperature 0.7 --refine 0.5 --out drawn".split()) == 0
     assert files("drawn") == {"grid.png", *(f"0000{i}.png" for i in range(4))}
+    assert main("sample runs/hvae --refine 0".split()) == 2
+    assert "must be a positive number" in capsys.readouterr().err
     assert main("sample runs/hvae --steps 5".split()) == 2
     assert "HVAETask has no --steps; its options: --temperature" in capsys.readouterr().err
 

@@ -207,6 +207,7 @@ class HVAETask(Task):
         *,
         label: int | Tensor | None = None,
         temperature: float = 1.0,
+        refine: float = 1.0,
         seed: int | None = None,
         batch_size: int = 64,
     ) -> Tensor:
@@ -216,6 +217,7 @@ class HVAETask(Task):
             n: how many.
             label: class of all of them, or one for each, (n,); `None` is no class.
             temperature: factor of all standard deviations; below 1, images are more typical and less diverse.
+            refine: factor of the number of steps of cells that share weights, see `HVAE.refined`.
             seed: of the random numbers.
             batch_size: how many at a time.
         """
@@ -224,14 +226,12 @@ class HVAETask(Task):
             self._condition()
         given = torch.as_tensor(label) if label is not None else None
         labels = check_labels(given, n, self.num_classes, guidance=1.0, dropped=self.drop_label > 0)
-        generator = torch.Generator()
+        model, generator = self.hvae.refined(refine), torch.Generator()
         _ = generator.seed() if seed is None else generator.manual_seed(seed)
         images = []
         with evaluating(self):
             for start in range(0, n, batch_size):
                 stop = min(start + batch_size, n)
                 part = labels[start:stop].to(self.hvae.gain.device) if labels is not None else None
-                images.append(
-                    self.hvae.sample(stop - start, self._emb(part), temperature=temperature, generator=generator)
-                )
+                images.append(model.sample(stop - start, self._emb(part), temperature=temperature, generator=generator))
         return torch.cat(images)

@@ -138,6 +138,7 @@ def test_labels_and_pictures(tmp_path: Path) -> None:
     images = task.sample(3, label=4, seed=1)
     assert torch.equal(images, task.sample(3, label=torch.tensor([4, 4, 4]), seed=1))
     assert task.sample(2, seed=0, batch_size=1).shape == (2, 1, 8, 8)
+    assert not torch.equal(task.sample(3, label=4, seed=1, refine=2.0), images)
     with pytest.raises(ValueError, match="labels must be 0 ... 9"):
         task.sample(1, label=11)
 
