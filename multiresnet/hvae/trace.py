@@ -47,7 +47,7 @@ class Trace:
         return {n: sum(kl for kl, level in zip(self.kl, self.level) if level == n) for n in dict.fromkeys(self.level)}
 
     def plot(self) -> Figure:
-        """State, moves, cost and active latents along the chain; a line marks each change of resolution."""
+        """State, moves, cost and active latents along the chain; a line marks each change of resolution, with its sum of nats."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(12, 6), layout="constrained")
@@ -67,10 +67,16 @@ class Trace:
                     ax.plot(cells, values, marker="o", markersize=3, label=name)
                 else:
                     ax.bar(cells, values)
-                    ax.set_ylim(0, 1.05 * max(values) or 1)
+                    ax.set_ylim(0, 1.3 * max(values) or 1)
             ax.set(title=title, xlabel="cell")
             if len(curves) > 1:
                 ax.legend()
+        for level, nats in self.kl_of_levels().items():
+            own = [cell for cell in cells if self.level[cell - 1] == level]
+            place = axes[1, 0].get_xaxis_transform()
+            axes[1, 0].text(
+                (own[0] + own[-1]) / 2, 0.98, f"level {level}:\n{nats:.3g}", transform=place, ha="center", va="top"
+            )
         return figure
 
 
