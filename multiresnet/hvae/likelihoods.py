@@ -152,9 +152,8 @@ class DiscretizedLogisticMixture(Likelihood):
 
     def check(self, x: Tensor) -> None:
         steps = (x + 1) * 127.5
-        if not bool(
-            (x.abs() <= 1.0001).all() and ((steps - steps.round()).abs() <= 0.01).all()
-        ):  # NaN is no value either
+        # asked so that NaN is refused too
+        if not bool((x.abs() <= 1.0001).all() and ((steps - steps.round()).abs() <= 0.01).all()):
             raise ValueError(
                 "a discretised logistic likelihood wants 8-bit values, -1 ... 1 in steps of 2 / 255, got "
                 f"others ({float(x.min()):.4g} ... {float(x.max()):.4g}); use likelihood.quantise(x), or likelihood='gaussian'"
