@@ -28,7 +28,7 @@ from multiresnet.data import ImageDataModule
 from multiresnet.hvae import HVAE, Resolution, trace
 from multiresnet.tasks import HVAETask
 from multiresnet.tasks.diffusion.sample_pictures import picture_grid
-from multiresnet_bench import arguments, diffusion, packed, plots, race
+from multiresnet_bench import arguments, diffusion, packed, pictures, plots, race
 from multiresnet_bench.jobs import Row, mean_and_sd, run_jobs
 
 FINE = "per resolution, no coarse steps in training"
@@ -112,11 +112,6 @@ def job(task: Row) -> Row:
         return torch.cat(bounds).mean()
 
     found = bound(model.eval())
-    samples = [
-        model.sample(SHOWN, temperature=temperature, generator=torch.Generator().manual_seed(0))
-        for temperature in TEMPERATURES
-    ]
-    picture = plots.packed_picture(picture_grid(torch.cat(samples), columns=2 * SHOWN))
     chain = trace(model, n=256, generator=torch.Generator().manual_seed(0))
     return {
         **{key: row[key] for key in ("model", "seed", "step_ms")},
@@ -127,8 +122,17 @@ def job(task: Row) -> Row:
         "bits": float(model.bits_per_dim(found)),
         "deeper": float(model.bits_per_dim(bound(model.refined(2)))),
         "chain": {key: getattr(chain, key) for key in ("level", *CHAIN)},
-        "samples": [] if task["seed"] else [picture],
+        "samples": [] if task["seed"] else [samples(model)],
     }
+
+
+def samples(model: HVAE) -> str:
+    """Samples of the prior side by side, those of each temperature from the same random numbers."""
+    images = [
+        model.sample(SHOWN, temperature=temperature, generator=torch.Generator().manual_seed(0))
+        for temperature in TEMPERATURES
+    ]
+    return pictures.packed(picture_grid(torch.cat(images), columns=2 * SHOWN))
 
 
 def network(data: ImageDataModule, name: str, likelihood: str) -> HVAE:

@@ -5,7 +5,6 @@ Colours are those of Okabe and Ito without the yellow, too pale for white; marke
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import textwrap
@@ -13,14 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
-import matplotlib.image
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from numpy.typing import NDArray
 
+from multiresnet_bench import pictures
 from multiresnet_bench.report import is_number, show
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -136,7 +134,7 @@ def reliability(rows: Sequence[Row]) -> Figure:
 def chains(rows: Sequence[Row], panels: Mapping[str, str]) -> Figure:
     """Numbers of the cells of a hierarchical VAE, mean over the seeds: a panel for each, a line for each model; samples below."""
     looks = _looks([row["model"] for row in rows])
-    samples = {row["model"]: unpacked_picture(*row["samples"]) for row in rows if row.get("samples")}
+    samples = {row["model"]: pictures.unpacked(*row["samples"]) for row in rows if row.get("samples")}
     heights = [3.0, *[0.3 + 8 * len(image) / image.shape[1] for image in samples.values()]]
     figure = Figure(figsize=(8, sum(heights) + _legend_height(looks)), layout="constrained")
     mosaic: Any = [list(panels), *[[name] * len(panels) for name in samples]]
@@ -155,19 +153,6 @@ def chains(rows: Sequence[Row], panels: Mapping[str, str]) -> Figure:
         axes[name].axis("off")
     _draw_legend(figure, looks)
     return figure
-
-
-def packed_picture(image: NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) as text that a result can hold: PNG in base 64."""
-    file = io.BytesIO()
-    matplotlib.image.imsave(file, image, format="png", metadata={"Software": None})
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def unpacked_picture(text: str) -> NDArray[Any]:
-    """What `packed_picture` was given, in 0 ... 1."""
-    found: NDArray[Any] = matplotlib.image.imread(io.BytesIO(base64.b64decode(text)), format="png")
-    return found
 
 
 @styled

@@ -125,14 +125,14 @@ class TopDownDecoder(nn.Module):
             generator: of the random numbers.
         """
         check_emb(emb, emb_channels=self.emb_channels, batch=batch, tokens=False)
-        given, x = iter(latents), None
+        given, x, lengths = iter(latents), None, self.runs_at(refine)
         for i in reversed(range(len(self.resolutions))):
             x, seen = self._enter(i, x, batch), None if features is None else features[i]
             if self.random_start is not None and i == len(self.resolutions) - 1:
                 step = self.random_start(x, seen, next(given, None), temperature, generator)
                 yield Move(i, x, step, None)
                 x = step.state
-            for cell, repeats in zip(cast(Sequence[TwoStepCell], self.cells[i]), self.runs_at(refine)[i]):
+            for cell, repeats in zip(cast(Sequence[TwoStepCell], self.cells[i]), lengths[i]):
                 for k in range(repeats):
                     step = cell(
                         x,
